@@ -1,0 +1,94 @@
+"""Email by Brevo: ``POST /v3/smtp/email``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
+from alerts_engine.channels.http import Answer, JsonObject, post
+from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from pydantic import SecretStr
+
+OUTCOMES = OutcomeTable(
+    "brevo",
+    {
+        (ANY, "duplicate_parameter"): Meaning.ALREADY_ACCEPTED,
+        (400, "invalid_parameter"): Meaning.PERMANENT,
+        (400, "missing_parameter"): Meaning.PERMANENT,
+        (400, "out_of_range"): Meaning.PERMANENT,
+        (400, "bad_request"): Meaning.PERMANENT,
+        (406, "not_acceptable"): Meaning.PERMANENT,
+        (401, ANY): DownCause.AUTH_FAILED,
+        (403, ANY): DownCause.AUTH_FAILED,
+        (ANY, "unauthorized"): DownCause.AUTH_FAILED,
+        (ANY, "permission_denied"): DownCause.AUTH_FAILED,
+        # Seen with 400, 402 and 403.
+        (ANY, "account_under_validation"): DownCause.AUTH_FAILED,
+        (402, ANY): DownCause.OUT_OF_CREDIT,
+        (ANY, "not_enough_credits"): DownCause.OUT_OF_CREDIT,
+    },
+)
+"""Brevo's error codes: the body's ``code``."""
+
+
+class BrevoAdapter:
+    """Sends one email to one recipient a call."""
+
+    channel: Final = Channel.EMAIL
+    provider: Final = OUTCOMES.provider
+
+    def __init__(
+        self,
+        session: ClientSession,
+        *,
+        base_url: str,
+        api_key: SecretStr,
+        sender: Sender,
+        timeout_seconds: float,
+    ) -> None:
+        self._session = session
+        self._url = f"{base_url}/v3/smtp/email"
+        self._api_key = api_key
+        self._sender = sender
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, envelope: Envelope) -> SendResult:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        message = message_in(envelope, EmailMessage)
+        if not can_be_addressed(envelope.destination):
+            return INVALID_DESTINATION
+        answer = await post(
+            self._session,
+            self._url,
+            json_body=self._body(envelope, message),
+            timeout_seconds=self._timeout_seconds,
+            headers={"api-key": self._api_key.get_secret_value().strip()},
+        )
+        return SendResult(outcome_of(answer))
+
+    def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
+        sender = {"email": self._sender.address}
+        if self._sender.name is not None:
+            sender["name"] = self._sender.name
+        return {
+            "sender": sender,
+            "to": [{"email": envelope.destination}],
+            "subject": message.subject,
+            "htmlContent": message.html,
+            "textContent": message.text,
+            # Brevo reads its idempotency key here, not from the request's own headers (SPEC C-12).
+            "headers": {"idempotencyKey": str(envelope.idempotency_key)},
+        }
+
+
+def outcome_of(answer: Answer | Retry) -> Outcome:
+    """What Brevo's answer means."""
+    if isinstance(answer, Retry):
+        return answer
+    if answer.accepted:
+        return sent(answer.body.get("messageId"))
+    return refused(OUTCOMES, answer, code=answer.body.get("code"))

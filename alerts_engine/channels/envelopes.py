@@ -1,0 +1,68 @@
+"""What an adapter checks and takes out of an envelope before it calls its provider (SPEC M-4)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from typing import TYPE_CHECKING, TypeVar
+
+from alerts_engine.types import EmailMessage, Failed, SendResult, SmsMessage, TelegramMessage
+
+if TYPE_CHECKING:
+    from alerts_engine.types import Envelope
+
+MessageT = TypeVar("MessageT", EmailMessage, TelegramMessage, SmsMessage)
+
+INVALID_DESTINATION = SendResult(Failed("invalid_destination"))
+"""The answer for a destination that no provider must be asked about."""
+
+_CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who an email comes from: ``EMAIL_FROM``, taken apart once."""
+
+    address: str = field(repr=False)
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, email_from: str) -> Sender:
+        """Read ``Name <a@b.c>`` or ``a@b.c``; line breaks in the name become spaces."""
+        name, address = parseaddr(_one_line(email_from))
+        return cls(address=address, name=name or None)
+
+    def __str__(self) -> str:
+        """The form of a ``From`` header, its name quoted where it has to be."""
+        if self.name is None:
+            return self.address
+        if _PLAIN_NAME.fullmatch(self.name):
+            return f"{self.name} <{self.address}>"
+        escaped = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}" <{self.address}>'
+
+
+def can_be_addressed(destination: str) -> bool:
+    """Whether a provider may be asked about ``destination``: not blank, no line break, no control character.
+
+    Everything else that can be wrong with an address is for the provider to refuse.
+    """
+    return bool(destination.strip()) and not any(map(_is_control, destination))
+
+
+def message_in(envelope: Envelope, kind: type[MessageT]) -> MessageT:
+    """The envelope's message; raises :class:`TypeError` when it is not of the channel's own ``kind``."""
+    if not isinstance(envelope.message, kind):
+        raise TypeError(f"this channel carries {kind.__name__}, not {type(envelope.message).__name__}")
+    return envelope.message
+
+
+def _one_line(text: str) -> str:
+    return "".join(" " if _is_control(character) else character for character in text).strip()
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROL_CATEGORIES

@@ -1,0 +1,153 @@
+"""From answer to outcome, by tables: status and error code decide, never a text (SPEC C-6, C-7)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+import structlog
+
+from alerts_engine.types import ChannelDown, DownCause, Failed, Retry, Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alerts_engine.channels.http import Answer
+    from alerts_engine.types import Outcome
+
+
+class Meaning(StrEnum):
+    """What a refusal says about the message; about the whole channel, a :class:`DownCause` says it."""
+
+    ALREADY_ACCEPTED = "already_accepted"
+    """The idempotency key was used before: an earlier attempt was accepted (SPEC C-12)."""
+    TRANSIENT = "transient"
+    RATE_LIMITED = "rate_limited"
+    PERMANENT = "permanent"
+    REDIRECT = "redirect"
+    UNREADABLE = "unreadable"
+
+
+ANY = None
+"""Stands in a row for any status, or for any error code and none."""
+
+Rows: TypeAlias = "Mapping[tuple[int | None, str | None], Meaning | DownCause]"
+
+UNREADABLE_ANSWER = Retry("unreadable_answer")
+
+BY_STATUS: Mapping[int, Meaning] = {
+    408: Meaning.TRANSIENT,
+    425: Meaning.TRANSIENT,
+    429: Meaning.RATE_LIMITED,
+}
+"""For every provider, where its own rows say nothing (SPEC C-6)."""
+
+BY_STATUS_CLASS: Mapping[int, Meaning] = {
+    # Like an answer that cannot be read: who sends us elsewhere has neither taken nor refused the message.
+    3: Meaning.REDIRECT,
+    4: Meaning.PERMANENT,
+    5: Meaning.TRANSIENT,
+}
+"""The last resort, by the status's first digit; anything else is no answer at all."""
+
+_NEEDS_A_BODY = frozenset({Meaning.PERMANENT, Meaning.ALREADY_ACCEPTED})
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,39}|[0-9]{1,6}")
+_CODE_NUMBERS_END = 1_000_000
+_LONGEST_MESSAGE_ID = 255
+_MESSAGE_NUMBERS_END = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """What the refusals of one provider mean."""
+
+    provider: str
+    rows: Rows
+
+    def meaning(self, status: int, code: str | None) -> Meaning | DownCause:
+        """The most telling row: status and code, the code, the status, then the rules for every provider."""
+        own = ((status, code), (ANY, code), (status, ANY)) if code is not None else ((status, ANY),)
+        for key in own:
+            if key in self.rows:
+                return self.rows[key]
+        return BY_STATUS.get(status) or BY_STATUS_CLASS.get(status // 100, Meaning.UNREADABLE)
+
+    def knows(self, code: str) -> bool:
+        """Whether any row is about ``code``."""
+        return any(code == known for _, known in self.rows)
+
+
+def sent(message_id: object) -> Outcome:
+    """Accepted under ``message_id``; an answer without a usable id makes no sense: a :class:`Retry`."""
+    match message_id:
+        case bool():
+            return UNREADABLE_ANSWER
+        case int() if 0 < message_id < _MESSAGE_NUMBERS_END:
+            return Sent(str(message_id))
+        case str() if 0 < len(message_id) <= _LONGEST_MESSAGE_ID and message_id.isprintable():
+            return Sent(message_id)
+        case _:
+            return UNREADABLE_ANSWER
+
+
+def refused(table: OutcomeTable, answer: Answer, *, code: object = None, wait: float | None = None) -> Outcome:
+    """The outcome of an answer that is no success.
+
+    ``code`` is the provider's error code as its body has it; ``wait`` the seconds that the body asks for,
+    which come before a header's. A body that cannot be read never ends a message: something that stands
+    between us and the provider may have written it.
+    """
+    name = error_code(code)
+    if name is not None and not table.knows(name):
+        _report_unknown(table.provider, answer.status, name)
+    meaning = table.meaning(answer.status, name)
+    if meaning in _NEEDS_A_BODY and not answer.readable:
+        return UNREADABLE_ANSWER
+    label = "redirect" if meaning is Meaning.REDIRECT else name or answer.status
+    if wait is None:
+        wait = answer.wait(rate_limited=meaning is Meaning.RATE_LIMITED)
+    return _outcome(meaning, f"{table.provider}_{label}", wait)
+
+
+def error_code(code: object) -> str | None:
+    """A provider's error code, fit for ``last_error``; ``None`` for what might be free text or data.
+
+    Words become lower case. Numbers have at most six digits: a phone number or a chat id is not a code.
+    """
+    match code:
+        case bool():
+            return None
+        case int() if 0 < code < _CODE_NUMBERS_END:
+            return str(code)
+        case str() if _CODE.fullmatch(code.lower()):
+            return code.lower()
+        case _:
+            return None
+
+
+def _outcome(meaning: Meaning | DownCause, error: str, wait: float | None) -> Outcome:
+    match meaning:
+        case Meaning.ALREADY_ACCEPTED:
+            return Sent(None, already_accepted=True)
+        case Meaning.TRANSIENT | Meaning.REDIRECT:
+            return Retry(error, retry_after=wait)
+        case Meaning.RATE_LIMITED:
+            return Retry(error, retry_after=wait, rate_limited=True)
+        case Meaning.PERMANENT:
+            return Failed(error)
+        case Meaning.UNREADABLE:
+            return UNREADABLE_ANSWER
+        case DownCause():
+            return ChannelDown(meaning, error)
+        case _:
+            assert_never(meaning)
+
+
+@functools.lru_cache(maxsize=1024)
+def _report_unknown(provider: str, status: int, code: str) -> None:
+    """Tell that a provider has a code that its table lacks; the cache makes it once per process."""
+    log = structlog.get_logger("alerts_engine.channels")
+    log.warning("unknown_provider_code", provider=provider, status=status, code=code)

@@ -1,0 +1,100 @@
+"""Email by Resend: ``POST /emails``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
+from alerts_engine.channels.http import Answer, JsonObject, post
+from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from pydantic import SecretStr
+
+OUTCOMES = OutcomeTable(
+    "resend",
+    {
+        (409, ANY): Meaning.ALREADY_ACCEPTED,
+        (409, "invalid_idempotent_request"): Meaning.ALREADY_ACCEPTED,
+        (409, "concurrent_idempotent_requests"): Meaning.ALREADY_ACCEPTED,
+        (400, "validation_error"): Meaning.PERMANENT,
+        (400, "invalid_idempotency_key"): Meaning.PERMANENT,
+        (422, "validation_error"): Meaning.PERMANENT,
+        (422, "missing_required_field"): Meaning.PERMANENT,
+        (422, "invalid_parameter"): Meaning.PERMANENT,
+        (451, "security_error"): Meaning.PERMANENT,
+        (401, ANY): DownCause.AUTH_FAILED,
+        # Also ``validation_error``: the sender's domain is not verified, so nothing can be sent to anybody.
+        (403, ANY): DownCause.AUTH_FAILED,
+        (ANY, "missing_api_key"): DownCause.AUTH_FAILED,
+        (ANY, "invalid_api_key"): DownCause.AUTH_FAILED,
+        (ANY, "restricted_api_key"): DownCause.AUTH_FAILED,
+        (ANY, "suspended_api_key"): DownCause.AUTH_FAILED,
+        (ANY, "invalid_from_address"): DownCause.AUTH_FAILED,
+        (429, "rate_limit_exceeded"): Meaning.RATE_LIMITED,
+        (429, "daily_quota_exceeded"): DownCause.QUOTA_EXHAUSTED,
+        (429, "monthly_quota_exceeded"): DownCause.QUOTA_EXHAUSTED,
+        (500, "application_error"): Meaning.TRANSIENT,
+        (500, "internal_server_error"): Meaning.TRANSIENT,
+    },
+)
+"""Resend's error codes: the body's ``name``."""
+
+
+class ResendAdapter:
+    """Sends one email to one recipient a call: with more, their status events cannot be told apart."""
+
+    channel: Final = Channel.EMAIL
+    provider: Final = OUTCOMES.provider
+
+    def __init__(
+        self,
+        session: ClientSession,
+        *,
+        base_url: str,
+        api_key: SecretStr,
+        sender: Sender,
+        timeout_seconds: float,
+    ) -> None:
+        self._session = session
+        self._url = f"{base_url}/emails"
+        self._api_key = api_key
+        self._sender = sender
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, envelope: Envelope) -> SendResult:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        message = message_in(envelope, EmailMessage)
+        if not can_be_addressed(envelope.destination):
+            return INVALID_DESTINATION
+        answer = await post(
+            self._session,
+            self._url,
+            json_body=self._body(envelope, message),
+            timeout_seconds=self._timeout_seconds,
+            headers={
+                "Authorization": f"Bearer {self._api_key.get_secret_value().strip()}",
+                "Idempotency-Key": str(envelope.idempotency_key),
+            },
+        )
+        return SendResult(outcome_of(answer))
+
+    def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
+        return {
+            "from": str(self._sender),
+            "to": [envelope.destination],
+            "subject": message.subject,
+            "html": message.html,
+            "text": message.text,
+        }
+
+
+def outcome_of(answer: Answer | Retry) -> Outcome:
+    """What Resend's answer means."""
+    if isinstance(answer, Retry):
+        return answer
+    if answer.accepted:
+        return sent(answer.body.get("id"))
+    return refused(OUTCOMES, answer, code=answer.body.get("name"))

@@ -1,0 +1,110 @@
+"""Telegram by its Bot API: ``POST /bot<token>/sendMessage``; the token makes the URL a secret."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
+from alerts_engine.channels.http import Answer, JsonObject, post
+from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
+from alerts_engine.sending.retry_after import wait_from_seconds
+from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, TelegramMessage
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from pydantic import SecretStr
+
+OUTCOMES = OutcomeTable(
+    "telegram",
+    {
+        (400, ANY): Meaning.PERMANENT,
+        (401, ANY): DownCause.AUTH_FAILED,
+        (403, ANY): Meaning.PERMANENT,
+        # The bot itself does not exist; an unknown chat is a 400.
+        (404, ANY): DownCause.AUTH_FAILED,
+        (429, ANY): Meaning.RATE_LIMITED,
+    },
+)
+"""Telegram has no error codes but its ``error_code``, which is the status."""
+
+_CHAT_ID_LIMIT = 2**63
+
+
+class TelegramAdapter:
+    """Sends one message to one chat a call."""
+
+    channel: Final = Channel.TELEGRAM
+    provider: Final = OUTCOMES.provider
+
+    def __init__(self, session: ClientSession, *, base_url: str, bot_token: SecretStr, timeout_seconds: float) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._bot_token = bot_token
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, envelope: Envelope) -> SendResult:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`.
+
+        A group that became a supergroup has a new id: the message goes there at once, within the same time
+        limit and only one step far, and the result names the new id whatever comes of it (SPEC C-7).
+        """
+        message = message_in(envelope, TelegramMessage)
+        if not can_be_addressed(envelope.destination):
+            return INVALID_DESTINATION
+        started = time.monotonic()
+        answer = await self._post(envelope.destination, message, self._timeout_seconds)
+        new_chat = _migrated_to(answer)
+        if new_chat is None or new_chat == envelope.destination:
+            return SendResult(outcome_of(answer))
+        left = self._timeout_seconds - (time.monotonic() - started)
+        return SendResult(outcome_of(await self._post(new_chat, message, left)), destination_moved_to=new_chat)
+
+    async def _post(self, chat_id: str, message: TelegramMessage, timeout_seconds: float) -> Answer | Retry:
+        token = quote(self._bot_token.get_secret_value().strip(), safe=":")
+        body: JsonObject = {
+            "chat_id": chat_id,
+            "text": message.text,
+            "parse_mode": "HTML",
+            "link_preview_options": {"is_disabled": True},
+        }
+        url = f"{self._base_url}/bot{token}/sendMessage"
+        return await post(self._session, url, json_body=body, timeout_seconds=timeout_seconds)
+
+
+def outcome_of(answer: Answer | Retry) -> Outcome:
+    """What Telegram's answer means; it is a success only with ``ok``."""
+    if isinstance(answer, Retry):
+        return answer
+    if answer.accepted and answer.body.get("ok") is True:
+        return sent(_object(answer.body.get("result")).get("message_id"))
+    wait = wait_from_seconds(_object(answer.body.get("parameters")).get("retry_after"))
+    return refused(OUTCOMES, replace(answer, status=_status(answer)), wait=wait)
+
+
+def _status(answer: Answer) -> int:
+    """``error_code`` where it is one: it is Telegram's word, while the HTTP status may be a gateway's."""
+    match answer.body.get("error_code"):
+        case int(code) if code // 100 in {4, 5}:
+            return code
+        case _:
+            return answer.status
+
+
+def _migrated_to(answer: Answer | Retry) -> str | None:
+    """The chat's new id, when the answer is the refusal that tells it."""
+    if isinstance(answer, Retry) or answer.accepted:
+        return None
+    match _object(answer.body.get("parameters")).get("migrate_to_chat_id"):
+        case bool():
+            return None
+        case int(chat_id) if _status(answer) == 400 and 0 < abs(chat_id) < _CHAT_ID_LIMIT:  # noqa: PLR2004  HTTP
+            return str(chat_id)
+        case _:
+            return None
+
+
+def _object(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}

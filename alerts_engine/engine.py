@@ -1,0 +1,367 @@
+"""The orchestrator: a pool, A → B → D → C under their locks, and the run's record (SPEC section 3, 10, 13, 14)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID, uuid4
+
+import structlog
+
+from alerts_engine import runs
+from alerts_engine.database import Database, connect
+from alerts_engine.errors import AlertsEngineError, DatabaseError, SettingsError
+from alerts_engine.locks import PhaseLock, phase_lock
+from alerts_engine.phases.build_digests import DigestCounts, build_digests
+from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress
+from alerts_engine.phases.fan_out import FanOutCounts, fan_out
+from alerts_engine.phases.generate import GenerateCounts, generate, publish_event
+from alerts_engine.phases.send import list_sendable, send
+from alerts_engine.phases.send_counts import SendCounts
+from alerts_engine.settings import Settings, load_settings
+from alerts_engine.types import Phase
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+
+    from alerts_engine.database import Session
+    from alerts_engine.phases.new_event import NewEvent
+
+log = structlog.get_logger("alerts_engine")
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """What one phase of a run came to (SPEC CLI-4)."""
+
+    phase: Phase
+    status: str
+    locked: bool
+    skipped: bool
+    reason: str | None
+    started_at: datetime
+    finished_at: datetime
+    duration_ms: int
+    counts: dict[str, Any]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run came to; :meth:`as_json` is the JSON of ``run --json`` (SPEC CLI-4)."""
+
+    run_id: str
+    status: str
+    dry_run: bool
+    triggered_by: str
+    started_at: datetime
+    finished_at: datetime
+    duration_ms: int
+    phases: tuple[PhaseReport, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; times in ISO 8601."""
+        plain = asdict(self) | {"phases": [_with_iso_times(asdict(phase)) for phase in self.phases]}
+        return _with_iso_times(plain)
+
+    @property
+    def error(self) -> str | None:
+        """The errors of all phases, or ``None``."""
+        errors = [f"phase {phase.phase}: {phase.error}" for phase in self.phases if phase.error]
+        return "; ".join(errors) or None
+
+
+class _Undo(Exception):  # noqa: N818 - not an error: it ends the dry run's transaction
+    """Rolls the dry run back."""
+
+
+@dataclass(slots=True)
+class _Order:
+    """What one call of :meth:`AlertsEngine.run` asks for."""
+
+    run_id: UUID
+    phase: Phase
+    dry_run: bool
+    since_hours: float
+    batch_size: int | None
+    now: datetime | None
+    deadline: float | None
+    reports: list[PhaseReport] = field(default_factory=list)
+
+
+class AlertsEngine:
+    """The engine on one database: ``async with AlertsEngine(settings) as engine: await engine.run(Phase.ALL)``."""
+
+    def __init__(self, settings: Settings | None = None, *, progress: Progress = no_progress) -> None:
+        self.settings = settings if settings is not None else load_settings()
+        self._progress = progress
+        self._stack = AsyncExitStack()
+        self._database: Database | None = None
+        self._outlets: Outlets | None = None
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        if self.settings.database_url is None:
+            raise SettingsError("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
+        self._database = await self._stack.enter_async_context(connect(self.settings.database_url.get_secret_value()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def database(self) -> Database:
+        """The pool; only inside ``async with``."""
+        if self._database is None:
+            raise AlertsEngineError("the engine is not open: use it in 'async with AlertsEngine(settings) as engine'")
+        return self._database
+
+    def request_stop(self) -> None:
+        """Stop claiming, finish what is in flight, close the record (SPEC CLI-7). Returns at once."""
+        self._stopping.set()
+
+    async def publish(self, event: NewEvent) -> tuple[int, bool]:
+        """Insert an application's own event: its id, and whether it is new (SPEC A-7).
+
+        Raises :class:`RuleError` when the event is not one.
+        """
+        return await publish_event(self.database, event, await runs.database_now(self.database))
+
+    async def run(
+        self,
+        phase: Phase = Phase.ALL,
+        *,
+        dry_run: bool = False,
+        since_hours: float = 24,
+        batch_size: int | None = None,
+        now: datetime | None = None,
+    ) -> RunReport:
+        """Run ``phase`` and report; ``now`` (aware) replays another moment. A phase's failure is in the report.
+
+        Raises :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun.
+        """
+        if now is not None and now.tzinfo is None:
+            raise SettingsError("now must have a time zone, such as 2022-02-24T10:00:00+00:00")
+        seconds = self.settings.max_run_seconds
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        order = _Order(uuid4(), phase, dry_run, since_hours, batch_size, now, deadline)
+        started_at = await runs.database_now(self.database)
+        if not self.settings.enabled:
+            log.info("engine_disabled", variable="ALERTS_V2_ENABLED")
+            return await self._report(order, started_at, status="skipped")
+        await runs.check_migrated(self.database)
+        with structlog.contextvars.bound_contextvars(run_id=str(order.run_id)):
+            return await self._recorded(order, started_at)
+
+    async def _recorded(self, order: _Order, started_at: datetime) -> RunReport:
+        """The run between the opening and the closing of its record."""
+        history = runs.History(self.database, order.run_id, self.settings)
+        await history.open(order.phase, dry_run=order.dry_run)
+        status = "failed"
+        try:
+            if order.dry_run:
+                await self._rehearse(order, history)
+            else:
+                await self._perform(order, history)
+            status = _status_of(order.reports, stopped=self._stopping.is_set())
+        finally:
+            report = await asyncio.shield(self._close(order, history, started_at, status))
+        return report
+
+    async def _close(self, order: _Order, history: runs.History, started_at: datetime, status: str) -> RunReport:
+        report = await self._report(order, started_at, status)
+        error = report.error or ("stopped by a signal" if self._stopping.is_set() else None)
+        await history.close(
+            status=status,
+            duration_ms=report.duration_ms,
+            counts={phase.phase: phase.counts for phase in report.phases},
+            error_summary=runs.summary(error if status == "failed" else None),
+        )
+        return report
+
+    async def _report(self, order: _Order, started_at: datetime, status: str) -> RunReport:
+        try:
+            finished_at = await runs.database_now(self.database)
+        except AlertsEngineError:
+            finished_at = max([started_at, *(report.finished_at for report in order.reports)])
+        return RunReport(
+            run_id=str(order.run_id),
+            status=status,
+            dry_run=order.dry_run,
+            triggered_by=runs.triggered_by(self.settings),
+            started_at=started_at,
+            finished_at=finished_at,
+            duration_ms=_milliseconds(started_at, finished_at),
+            phases=tuple(order.reports),
+        )
+
+    async def _perform(self, order: _Order, history: runs.History) -> None:
+        """Each phase under its lock; one that fails does not keep the next from running (SPEC CLI-5)."""
+        for phase in order.phase.steps:
+            if self._stopping.is_set():
+                return
+            started_at = await self._moment(order)
+            try:
+                async with phase_lock(self.database, phase) as lock:
+                    report = await self._run_phase(order, phase, self.database, lock)
+            except AlertsEngineError as error:
+                report = _failed(phase, started_at, error)
+            await self._keep(order, history, report)
+
+    async def _rehearse(self, order: _Order, history: runs.History) -> None:
+        """The dry run: the real statements in one transaction that is rolled back (SPEC X-1).
+
+        The locks are kept to the end: the rows that only this transaction sees would make real runs wait.
+        """
+        async with AsyncExitStack() as locks, self.database.session() as session:
+            try:
+                async with session.transaction():
+                    for phase in order.phase.steps:
+                        lock = await locks.enter_async_context(phase_lock(self.database, phase))
+                        await self._keep(order, history, await self._rehearse_phase(order, phase, session, lock))
+                    raise _Undo
+            except _Undo:
+                log.debug("dry_run_rolled_back")
+
+    async def _rehearse_phase(
+        self, order: _Order, phase: Phase, session: Session, lock: PhaseLock | None
+    ) -> PhaseReport:
+        started_at = await self._moment(order)
+        try:
+            async with session.transaction():
+                return await self._run_phase(order, phase, session, lock)
+        except DatabaseError as error:  # the savepoint is gone, the transaction goes on
+            return _failed(phase, started_at, error)
+
+    async def _run_phase(
+        self, order: _Order, phase: Phase, database: Database | Session, lock: PhaseLock | None
+    ) -> PhaseReport:
+        started_at = await runs.database_now(self.database)
+        if lock is None:
+            return PhaseReport(
+                phase, "skipped", locked=False, skipped=True, reason="lock_not_acquired",
+                started_at=started_at, finished_at=started_at, duration_ms=0, counts={}, error=None,
+            )  # fmt: skip
+        context = PhaseContext(
+            database=database,
+            settings=self.settings,
+            run_id=str(order.run_id),
+            now=order.now or started_at,
+            replayed_now=order.now,
+            dry_run=order.dry_run,
+            since_hours=order.since_hours,
+            batch_size=order.batch_size,
+            lock=lock,
+            stopping=self._stopping,
+            deadline=order.deadline,
+            progress=self._progress,
+        )
+        counts, work = await self._work_of(phase, context)
+        error = None
+        with structlog.contextvars.bound_contextvars(phase=str(phase)):
+            try:
+                await work
+            except AlertsEngineError as caught:
+                if order.dry_run and isinstance(caught, DatabaseError):
+                    raise
+                error = str(caught)
+        finished_at = await self._moment(order, started_at)
+        return PhaseReport(
+            phase, "failed" if error else "success", locked=True, skipped=False, reason=None,
+            started_at=started_at, finished_at=finished_at, duration_ms=_milliseconds(started_at, finished_at),
+            counts=_without_none(asdict(counts)), error=error,
+        )  # fmt: skip
+
+    async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[Any, Any]:
+        """The phase's empty counts, and the coroutine that does the work and fills them."""
+        match phase:
+            case Phase.A:
+                generated = GenerateCounts()
+                return generated, generate(context, generated)
+            case Phase.B:
+                fanned_out = FanOutCounts()
+                return fanned_out, fan_out(context, fanned_out)
+            case Phase.D:
+                built = DigestCounts()
+                return built, build_digests(context, built)
+            case Phase.C:
+                sent = SendCounts()
+                outlets = await self._open_outlets()
+                work = list_sendable if context.dry_run else send
+                return sent, work(context, sent, outlets)
+            case Phase.ALL:
+                raise ValueError("'all' is not one phase")
+
+    async def _open_outlets(self) -> Outlets:
+        """The channels and the renderer, made at the first need and kept."""
+        if self._outlets is None:
+            from alerts_engine.channels import build_adapters, create_session
+            from alerts_engine.rendering import Renderer
+
+            session = await self._stack.enter_async_context(create_session())
+            renderer = Renderer(
+                time_zone=self.settings.time_zone,
+                app_base_url=self.settings.app_base_url,
+                templates_dir=self.settings.templates_dir,
+            )
+            self._outlets = Outlets(build_adapters(self.settings, session), renderer)
+        return self._outlets
+
+    async def _keep(self, order: _Order, history: runs.History, report: PhaseReport) -> None:
+        """Into the report, the history, and one log line with the counts."""
+        order.reports.append(report)
+        level = log.error if report.status == "failed" else log.info
+        level(
+            "phase", phase=report.phase, status=report.status, reason=report.reason, error=report.error, **report.counts
+        )
+        await history.phase(
+            phase=report.phase,
+            status=report.status,
+            started_at=report.started_at,
+            finished_at=report.finished_at,
+            duration_ms=report.duration_ms,
+            counts=report.counts,
+            error_summary=runs.summary(report.error or report.reason),
+        )
+
+    async def _moment(self, order: _Order, fallback: datetime | None = None) -> datetime:
+        """The database's time; when it does not answer, the last time known."""
+        try:
+            return await runs.database_now(self.database)
+        except AlertsEngineError:
+            known = [report.finished_at for report in order.reports]
+            if fallback is None and not known:
+                raise
+            return fallback or known[-1]
+
+
+def _failed(phase: Phase, moment: datetime, error: AlertsEngineError) -> PhaseReport:
+    return PhaseReport(
+        phase, "failed", locked=False, skipped=False, reason=None,
+        started_at=moment, finished_at=moment, duration_ms=0, counts={}, error=str(error),
+    )  # fmt: skip
+
+
+def _status_of(reports: list[PhaseReport], *, stopped: bool) -> str:
+    statuses = {report.status for report in reports}
+    if stopped or "failed" in statuses:
+        return "failed"
+    return "skipped" if statuses == {"skipped"} else "success"
+
+
+def _milliseconds(start: datetime, end: datetime) -> int:
+    return max(0, round((end - start).total_seconds() * 1000))
+
+
+def _with_iso_times(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in values.items()}
+
+
+def _without_none(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts as JSON: what only the dry run fills is left out of the others."""
+    return {key: value for key, value in counts.items() if value is not None or key == "stop_reason"}

@@ -1,0 +1,55 @@
+"""One exception tree. A message says what happened, to which thing, and what to do; never a secret or an address."""
+
+from __future__ import annotations
+
+
+class AlertsEngineError(Exception):
+    """Base of every error the engine raises on purpose; the command line prints its text as one line, exit 1."""
+
+
+class SettingsError(AlertsEngineError):
+    """One or more settings cannot be used; names the variables, never their values (SPEC section 4)."""
+
+
+class StatementError(AlertsEngineError):
+    """A ``.sql`` file, its header or the binding of its parameters is wrong."""
+
+
+class DatabaseUnreachableError(AlertsEngineError):
+    """No connection to PostgreSQL."""
+
+
+class DatabaseError(AlertsEngineError):
+    """PostgreSQL refused or broke off a statement."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class SchemaError(AlertsEngineError):
+    """The database is not migrated, or a migration failed."""
+
+
+class LockLostError(AlertsEngineError):
+    """The connection that holds a phase's lock died; another runner may have taken over (SPEC L-2)."""
+
+
+class RuleError(AlertsEngineError):
+    """A phase-A rule cannot be read, run or understood (SPEC A-5)."""
+
+
+class TemplateError(AlertsEngineError):
+    """A message template cannot be used; names the file and the line (SPEC M-1)."""
+
+
+class NotFoundError(AlertsEngineError):
+    """No such run, event, delivery, digest or user."""
+
+
+class EmbeddedServerError(AlertsEngineError):
+    """The embedded PostgreSQL cannot be started."""
+
+
+class PhaseError(AlertsEngineError):
+    """A phase did its work, but not all of it: what it did is kept, and its report is ``failed``."""

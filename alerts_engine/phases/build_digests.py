@@ -1,0 +1,72 @@
+"""Phase D: batch queued digest deliveries into digests (SPEC section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from alerts_engine.errors import PhaseError
+from alerts_engine.phases.plans import plans_as_json
+from alerts_engine.statements import statement
+
+if TYPE_CHECKING:
+    from alerts_engine.phases.context import PhaseContext
+
+BATCH = 20_000
+_ROUNDS_WITHOUT_PROGRESS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DigestBatch:
+    taken: int
+    digests_created: int
+    digest_items_attached: int
+    deliveries_marked_batched: int
+
+
+@dataclass(slots=True)
+class DigestCounts:
+    """SPEC D-6."""
+
+    digests_created: int = 0
+    digest_items_attached: int = 0
+    deliveries_marked_batched: int = 0
+
+
+build_batch = statement("phase_d_build_digests", "build_digests", DigestBatch)
+
+
+async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
+    """Put every queued digest delivery into its window's digest, a batch and a transaction at a time."""
+    plans = await plans_as_json(context.database, context.settings)
+    in_vain = 0
+    while not context.stopping.is_set():
+        context.check_lock()
+        batch = await _build_batch(context, plans)
+        counts.digests_created += batch.digests_created
+        counts.digest_items_attached += batch.digest_items_attached
+        counts.deliveries_marked_batched += batch.deliveries_marked_batched
+        context.progress("digests", counts.digest_items_attached, None)
+        if batch.taken == 0:
+            return
+        # A digest that a sender has just begun takes no more items: the next round looks for the next window.
+        in_vain = 0 if batch.deliveries_marked_batched else in_vain + 1
+        if in_vain == _ROUNDS_WITHOUT_PROGRESS:
+            raise PhaseError(
+                f"{batch.taken} digest deliveries found no open window and stay queued: look at their digests"
+            )
+
+
+async def _build_batch(context: PhaseContext, plans: list[dict[str, object]]) -> DigestBatch:
+    settings = context.settings
+    async with context.database.transaction() as transaction:
+        return await transaction.row(
+            build_batch,
+            now=context.now,
+            time_zone=settings.time_zone,
+            period=settings.digest_period,
+            grace=timedelta(minutes=settings.digest_grace_minutes),
+            plans=plans,
+            batch=BATCH,
+        )

@@ -1,0 +1,72 @@
+"""What every phase is given: where, when, for whom, and how it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from alerts_engine.channels.base import ChannelAdapter
+    from alerts_engine.database import Executor
+    from alerts_engine.locks import PhaseLock
+    from alerts_engine.rendering import Renderer
+    from alerts_engine.settings import Settings
+    from alerts_engine.types import Channel
+
+
+class Progress(Protocol):
+    """Told how long work goes on; ``total`` is ``None`` while nobody knows (SPEC CLI-6)."""
+
+    def __call__(self, label: str, done: int, total: int | None, /) -> None: ...
+
+
+def no_progress(_label: str, _done: int, _total: int | None) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseContext:
+    database: Executor
+    settings: Settings
+    run_id: str
+    now: datetime
+    """The phase's moment: ``--now``, or the database's clock when the phase began (SPEC C-14)."""
+    replayed_now: datetime | None = None
+    """``--now`` alone; ``None`` lets each statement of phase C read the database's clock."""
+    dry_run: bool = False
+    since_hours: float = 24
+    batch_size: int | None = None
+    lock: PhaseLock | None = None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    deadline: float | None = None
+    """When claiming ends (``ALERTS_MAX_RUN_SECONDS``), on the event loop's clock."""
+    progress: Progress = no_progress
+
+    @property
+    def since(self) -> timedelta | None:
+        """The window of ``--since-hours``; 0 hours is no limit."""
+        return timedelta(hours=self.since_hours) if self.since_hours else None
+
+    @property
+    def allowlist(self) -> list[int] | None:
+        """The only users that may get anything, or ``None`` for everybody (SPEC B-10, C-15)."""
+        ids = self.settings.send_allowlist_user_ids
+        return None if ids is None else list(ids)
+
+    def check_lock(self) -> None:
+        """Raise :class:`~alerts_engine.errors.LockLostError` when another runner may have taken over."""
+        if self.lock is not None:
+            self.lock.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """How phase C reaches the world."""
+
+    adapters: Mapping[Channel, ChannelAdapter]
+    renderer: Renderer

@@ -1,0 +1,33 @@
+"""What each plan allows (SPEC B-5), as phases B and D hand it to their statements."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from alerts_engine.statements import statement
+
+if TYPE_CHECKING:
+    from alerts_engine.database import Executor
+    from alerts_engine.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Instant messages a day per channel (``None``: not allowed), digests a day, alert types."""
+
+    plan: str
+    email: int | None
+    telegram: int | None
+    sms: int | None
+    digests: int
+    alert_types: list[str]
+
+
+resolve_plans = statement("plans", "resolve_plans", Plan)
+
+
+async def plans_as_json(database: Executor, settings: Settings) -> list[dict[str, Any]]:
+    """Every plan: ``plan_settings`` first, then the built-in map with ``ALERTS_PLAN_QUOTAS`` laid over it."""
+    built_in = [{"plan": name, **quota.model_dump(mode="json")} for name, quota in settings.plans.items()]
+    return [asdict(plan) for plan in await database.rows(resolve_plans, built_in=built_in)]

@@ -1,0 +1,202 @@
+"""Deliveries and digests as one thing to send: two sets of statements, one life (SPEC section 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - row types are read at run time
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID, uuid5
+
+from alerts_engine.phases.fan_out import Count
+from alerts_engine.statements import Statement, statement
+from alerts_engine.types import Alert, DigestContent, Period
+
+if TYPE_CHECKING:
+    from alerts_engine.database import Executor
+
+KEY_NAMESPACE = UUID("6f2e6c0e-5a0f-4a53-9d0c-2f7a4b8f6f11")
+"""Idempotency keys are name-based UUIDs in this namespace: the same row has the same key for ever (SPEC C-12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDelivery:
+    id: int
+    user_id: int
+    attempts: int
+    created_at: datetime
+    destination: str | None
+    channel_enabled: bool
+    event_id: int
+    event_fingerprint: str
+    alert_type: str
+    scope_region: str | None
+    scope_assets: tuple[str, ...]
+    severity: int
+    headline: str
+    body: str | None
+    event_created_at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDigest:
+    id: int
+    user_id: int
+    attempts: int
+    created_at: datetime
+    destination: str | None
+    channel_enabled: bool
+    digest_key: str
+    period: Period
+    window_start: datetime
+    window_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DigestItem:
+    digest_id: int
+    event_id: int
+    event_fingerprint: str
+    alert_type: str
+    scope_region: str | None
+    scope_assets: tuple[str, ...]
+    severity: int
+    headline: str
+    body: str | None
+    event_created_at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowId:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    reclaimed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One claimed row on its way: what it says, where to, and how often that was tried."""
+
+    id: int
+    attempts: int
+    destination: str | None
+    channel_enabled: bool
+    content: Alert | DigestContent
+    idempotency_key: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The statements of one table's life."""
+
+    reclaim: Statement[Reclaimed]
+    skip_unconfigured: Statement[Count]
+    begin: Statement[RowId]
+    settle: Statement[RowId]
+    release: Statement[RowId]
+
+
+class Queue(Protocol):
+    """A table of rows to send."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lifecycle(self) -> Lifecycle: ...
+    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+        """Lease due rows of one channel to this run, with all that their messages are made of."""
+        ...
+
+
+def _lifecycle(table: str) -> Lifecycle:
+    file = "phase_c_send"
+    return Lifecycle(
+        reclaim=statement(file, f"reclaim_{table}", Reclaimed),
+        skip_unconfigured=statement(file, f"skip_unconfigured_{table}", Count),
+        begin=statement(file, f"begin_{table}", RowId),
+        settle=statement(file, f"settle_{table}", RowId),
+        release=statement(file, f"release_{table}", RowId),
+    )
+
+
+claim_deliveries = statement("phase_c_send", "claim_deliveries", ClaimedDelivery)
+claim_digests = statement("phase_c_send", "claim_digests", ClaimedDigest)
+digest_items = statement("phase_c_send", "digest_items", DigestItem)
+
+
+class Deliveries:
+    name = "deliveries"
+    lifecycle = _lifecycle("deliveries")
+
+    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+        return [
+            Work(
+                id=row.id,
+                attempts=row.attempts,
+                destination=row.destination,
+                channel_enabled=row.channel_enabled,
+                content=alert_of(row),
+                idempotency_key=_key("delivery", row.id, row.created_at, row.event_fingerprint),
+            )
+            for row in await database.rows(claim_deliveries, **values)
+        ]
+
+
+class Digests:
+    name = "digests"
+    lifecycle = _lifecycle("digests")
+
+    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+        claimed = await database.rows(claim_digests, **values)
+        if not claimed:
+            return []
+        items = await items_of(database, [row.id for row in claimed])
+        return [
+            Work(
+                id=row.id,
+                attempts=row.attempts,
+                destination=row.destination,
+                channel_enabled=row.channel_enabled,
+                content=DigestContent(row.period, row.window_start, row.window_end, items.get(row.id, ())),
+                idempotency_key=_key("digest", row.id, row.created_at, row.digest_key),
+            )
+            for row in claimed
+        ]
+
+
+DELIVERIES = Deliveries()
+DIGESTS = Digests()
+QUEUES: tuple[Queue, ...] = (DELIVERIES, DIGESTS)
+"""In the order in which they are sent (SPEC C-1)."""
+
+
+async def items_of(database: Executor, digest_ids: list[int]) -> dict[int, tuple[Alert, ...]]:
+    """The alerts in each of these digests, the most severe first."""
+    rows = await database.rows(digest_items, digest_ids=digest_ids)
+    return {digest: tuple(map(alert_of, items)) for digest, items in groupby(rows, key=lambda row: row.digest_id)}
+
+
+def alert_of(row: ClaimedDelivery | DigestItem) -> Alert:
+    """The event in a claimed row, as a user reads it."""
+    return Alert(
+        event_id=row.event_id,
+        alert_type=row.alert_type,
+        scope_region=row.scope_region,
+        scope_assets=row.scope_assets,
+        severity=row.severity,
+        headline=row.headline,
+        body=row.body or "",
+        created_at=row.event_created_at,
+        value=row.value,
+    )
+
+
+def _key(kind: str, row_id: int, created_at: datetime, identity: str) -> UUID:
+    # The time and the identity keep the rows of two databases apart that share one provider account.
+    return uuid5(KEY_NAMESPACE, f"{kind}:{row_id}:{created_at.isoformat()}:{identity}")

@@ -1,0 +1,86 @@
+"""Running one phase-A rule: a SELECT in a file that finds events (SPEC A-1, A-5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from alerts_engine.errors import DatabaseError, RuleError
+from alerts_engine.phases.new_event import COLUMNS, NewEvent
+from alerts_engine.statements import command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from alerts_engine.database import Executor, Session
+    from alerts_engine.statements import RuleFile
+
+MOST_EVENTS = 10_000
+"""A rule that finds more than this in one run has lost its condition."""
+
+read_only = command("phase_a_generate", "read_only")
+
+
+class _Undone(Exception):  # noqa: N818 - not an error: it carries what was found out of a savepoint that is rolled back
+    def __init__(self, found: list[NewEvent]) -> None:
+        self.found = found
+
+
+async def find_events(database: Executor, rule: RuleFile, *, now: datetime, time_zone: str) -> list[NewEvent]:
+    """What ``rule`` finds at ``now``, checked; nothing is written, whatever the file contains.
+
+    Raises :class:`RuleError`, which says what is wrong with the file and what to do.
+    """
+    try:
+        async with database.transaction() as transaction:
+            await transaction.run(read_only)
+            raise _Undone(await _select(transaction, rule, now, time_zone))
+    except _Undone as undone:
+        return undone.found
+    except DatabaseError as error:
+        raise RuleError(f"{error}: mend the SQL") from error
+
+
+async def _select(session: Session, rule: RuleFile, now: datetime, time_zone: str) -> list[NewEvent]:
+    columns, rows = await session.select(rule.text, lambda types: _arguments(types, now, time_zone))
+    _check_columns(columns)
+    if len(rows) > MOST_EVENTS:
+        raise RuleError(f"returns {len(rows)} rows, more than {MOST_EVENTS}: narrow its condition")
+    events = [_event(number, dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, start=1)]
+    doubles = [name for name, count in Counter(event.event_fingerprint for event in events).items() if count > 1]
+    if doubles:
+        raise RuleError(
+            f"returns {len(doubles)} event_fingerprint(s) more than once, such as {doubles[0]!r}: make it unique"
+        )
+    return events
+
+
+def _arguments(types: Sequence[str], now: datetime, time_zone: str) -> list[Any]:
+    moment = now.astimezone(UTC).replace(tzinfo=None) if types and types[0] == "timestamp" else now
+    if types and types[0] not in {"timestamptz", "timestamp"}:
+        raise RuleError(f"uses $1 as {types[0]}: $1 is the moment, so write $1::timestamptz")
+    if len(types) > 1 and types[1] not in {"text", "varchar"}:
+        raise RuleError(f"uses $2 as {types[1]}: $2 is the time zone, so write $2::text")
+    if len(types) > 2:  # noqa: PLR2004 - $1 and $2
+        raise RuleError(f"uses ${len(types)}: a rule gets $1 (the moment) and $2 (the time zone) only")
+    return [moment, time_zone][: len(types)]
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    missing = [name for name in COLUMNS if name not in columns]
+    unknown = [name for name in columns if name not in COLUMNS]
+    if missing or unknown or len(set(columns)) != len(columns):
+        parts = [f"lacks the column(s) {', '.join(missing)}"] if missing else []
+        parts += [f"returns the unknown column(s) {', '.join(unknown)}"] if unknown else []
+        raise RuleError(
+            f"{' and '.join(parts) or 'returns a column twice'}: a rule returns {', '.join(sorted(COLUMNS))}"
+        )
+
+
+def _event(number: int, row: dict[str, Any]) -> NewEvent:
+    try:
+        return NewEvent(**row)
+    except RuleError as error:
+        raise RuleError(f"row {number}: {error}") from None

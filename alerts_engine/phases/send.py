@@ -1,0 +1,161 @@
+"""Phase C: reclaim what a crash left, then send what is due, each channel in a lane of its own (SPEC section 8)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from alerts_engine.errors import AlertsEngineError, PhaseError
+from alerts_engine.phases.bell import Bell
+from alerts_engine.phases.lane import Budget, Lane, Traffic
+from alerts_engine.phases.queues import QUEUES
+from alerts_engine.phases.settler import Settler
+from alerts_engine.sending.backoff import RetryPolicy
+from alerts_engine.statements import statement
+from alerts_engine.types import Channel
+
+if TYPE_CHECKING:
+    from alerts_engine.phases.context import Outlets, PhaseContext
+    from alerts_engine.phases.send_counts import SendCounts
+
+log = structlog.get_logger("alerts_engine.send")
+
+_SKIP_BATCH = 5_000
+_MOST_IDS_SHOWN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    kind: str
+    channel: Channel
+    state: str
+    count: int
+    ids: list[int] | None
+
+
+sendable_now = statement("phase_c_send", "sendable_now", Sendable)
+
+
+async def send(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+    """Send what is due. Raises :class:`PhaseError` at the end when a channel is down or an outcome is not written."""
+    await _reclaim(context, counts)
+    await _skip_unconfigured(context, counts, outlets)
+    problems = await _send_on_all_lanes(context, counts, outlets)
+    down = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
+    context.check_lock()
+    if problems or down:
+        raise PhaseError("; ".join([*down, *problems]))
+
+
+async def _reclaim(context: PhaseContext, counts: SendCounts) -> None:
+    """Take back what a killed run left in ``sending`` (C-11)."""
+    settings = context.settings
+    for queue in QUEUES:
+        row = await context.database.row(
+            queue.lifecycle.reclaim,
+            now=context.replayed_now,
+            max_attempts=settings.max_attempts,
+            give_up=settings.uncertain_send == "fail",
+        )
+        counts.reclaimed += row.reclaimed
+        if queue.name == "digests":
+            counts.digests.failed += row.failed
+        else:
+            counts.failed += row.failed
+        if row.reclaimed:
+            log.warning("reclaimed", queue=queue.name, rows=row.reclaimed, failed=row.failed)
+
+
+async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+    """End the due rows of channels without credentials, unless they shall wait for them (C-10)."""
+    settings = context.settings
+    if settings.fail_open_on_channel_missing:
+        return
+    for channel in Channel:
+        if channel in outlets.adapters or channel in settings.channels_paused:
+            continue
+        for queue in QUEUES:
+            ended = _SKIP_BATCH
+            while ended == _SKIP_BATCH and not context.stopping.is_set():
+                context.check_lock()
+                row = await context.database.row(
+                    queue.lifecycle.skip_unconfigured,
+                    channel=channel,
+                    now=context.replayed_now,
+                    allowlist=context.allowlist,
+                    batch=_SKIP_BATCH,
+                )
+                ended = row.count
+                if ended:
+                    counts.skipped_unconfigured(queue.name, channel, ended)
+
+
+async def _send_on_all_lanes(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> list[str]:
+    """Run the lanes to their ends; what went wrong in one is told, and keeps no other from its work."""
+    settings, bell = context.settings, Bell()
+    settler = Settler(context.database, context.run_id, context.replayed_now, bell)
+    policy = RetryPolicy(settings.retry_base_seconds, settings.retry_max_seconds, settings.max_attempts)
+    budget = Budget(settings.max_send_per_run)
+    traffic = Traffic(context, outlets.renderer, policy, counts, budget, bell, settler)
+    adapters = [a for channel, a in outlets.adapters.items() if channel not in settings.channels_paused]
+    traffic.lanes.update(adapter.channel for adapter in adapters)
+    waker = asyncio.create_task(_ring_when_stopping(context, bell))
+    try:
+        results = await asyncio.gather(*(Lane(traffic, adapter).run() for adapter in adapters), return_exceptions=True)
+    finally:
+        waker.cancel()
+        problems = await _close(settler, settings.shutdown_seconds)
+    for result in results:
+        if isinstance(result, AlertsEngineError):
+            problems.append(str(result))
+        elif isinstance(result, BaseException):
+            raise result
+    return list(dict.fromkeys(problems))
+
+
+async def _close(settler: Settler, patience: float) -> list[str]:
+    try:
+        await settler.close(patience)
+    except PhaseError as error:
+        return [str(error)]
+    return []
+
+
+async def _ring_when_stopping(context: PhaseContext, bell: Bell) -> None:
+    waits = [context.stopping.wait()] + ([context.lock.lost.wait()] if context.lock is not None else [])
+    for first in asyncio.as_completed(waits):
+        await first
+        bell.ring()
+
+
+async def list_sendable(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+    """The dry run of phase C: what would be sent now, and what waits and why; nothing is touched (X-1)."""
+    rows = await context.database.rows(
+        sendable_now, now=context.replayed_now, allowlist=context.allowlist, most_ids=_MOST_IDS_SHOWN
+    )
+    counts.would_send, counts.waiting = {}, {}
+    for row in rows:
+        state = _state(row, context, outlets)
+        if state == "due":
+            counts.would_send.setdefault(row.channel, {})[_plural(row.kind)] = {
+                "count": row.count,
+                "ids": row.ids or [],
+            }
+        else:
+            reasons = counts.waiting.setdefault(row.channel, {})
+            reasons[state] = reasons.get(state, 0) + row.count
+
+
+def _state(row: Sendable, context: PhaseContext, outlets: Outlets) -> str:
+    if row.state == "due" and row.channel in context.settings.channels_paused:
+        return "channel_paused"
+    if row.state == "due" and row.channel not in outlets.adapters:
+        return "channel_not_configured"
+    return row.state
+
+
+def _plural(kind: str) -> str:
+    return "deliveries" if kind == "delivery" else "digests"

@@ -1,0 +1,113 @@
+"""What phase C counts (SPEC C-16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
+
+from alerts_engine.types import SkipReason, Status
+
+if TYPE_CHECKING:
+    from alerts_engine.sending.settlement import Settlement
+    from alerts_engine.types import Channel
+
+
+@dataclass(slots=True)
+class ChannelCounts:
+    """One channel, deliveries and digests together."""
+
+    sent: int = 0
+    failed: int = 0
+    retried: int = 0
+    skipped: int = 0
+
+
+@dataclass(slots=True)
+class DigestSendCounts:
+    selected: int = 0
+    sent: int = 0
+    failed: int = 0
+    retried: int = 0
+    skipped_not_configured: int = 0
+    skipped_missing_destination: int = 0
+    skipped_disabled: int = 0
+    skipped_empty: int = 0
+
+
+@dataclass(slots=True)
+class SendCounts:
+    """Deliveries, except where a field says otherwise; ``reclaimed`` counts both."""
+
+    queued_selected: int = 0
+    sent: int = 0
+    failed: int = 0
+    retried: int = 0
+    skipped_not_configured: int = 0
+    skipped_missing_destination: int = 0
+    skipped_disabled: int = 0
+    reclaimed: int = 0
+    stopped_early: bool = False
+    stop_reason: str | None = None
+    channels_down: dict[str, str] = field(default_factory=dict)
+    by_channel: dict[str, ChannelCounts] = field(default_factory=dict)
+    digests: DigestSendCounts = field(default_factory=DigestSendCounts)
+    would_send: dict[str, Any] | None = None
+    """Dry run only: per channel what would be sent now."""
+    waiting: dict[str, Any] | None = None
+    """Dry run only: per channel what waits, by reason."""
+
+    def selected(self, queue: str, count: int) -> None:
+        """``count`` rows were claimed (a negative number: given back)."""
+        if queue == "digests":
+            self.digests.selected += count
+        else:
+            self.queued_selected += count
+
+    def settled(self, queue: str, channel: Channel, settlement: Settlement) -> None:
+        """A row came to its new state."""
+        counts = self.digests if queue == "digests" else self
+        own = self.by_channel.setdefault(channel, ChannelCounts())
+        match settlement.status:
+            case Status.SENT:
+                counts.sent += 1
+                own.sent += 1
+            case Status.FAILED:
+                counts.failed += 1
+                own.failed += 1
+            case Status.QUEUED:
+                counts.retried += 1
+                own.retried += 1
+            case Status.SKIPPED:
+                self._skipped(counts, settlement.error)
+                own.skipped += 1
+            case Status.SENDING:
+                raise ValueError("a settled row is not sending")
+            case _:
+                assert_never(settlement.status)
+
+    def skipped_unconfigured(self, queue: str, channel: Channel, count: int) -> None:
+        """``count`` rows ended because their channel has no credentials."""
+        (self.digests if queue == "digests" else self).skipped_not_configured += count
+        self.by_channel.setdefault(channel, ChannelCounts()).skipped += count
+
+    def stop(self, reason: str) -> None:
+        """The phase stops claiming although more may be due; the first reason stands."""
+        self.stopped_early = True
+        self.stop_reason = self.stop_reason or reason
+
+    @property
+    def in_all(self) -> int:
+        """Rows settled so far, for the progress bar."""
+        return sum(own.sent + own.failed + own.retried + own.skipped for own in self.by_channel.values())
+
+    @staticmethod
+    def _skipped(counts: SendCounts | DigestSendCounts, reason: str | None) -> None:
+        match reason:
+            case SkipReason.MISSING_DESTINATION:
+                counts.skipped_missing_destination += 1
+            case SkipReason.CHANNEL_DISABLED:
+                counts.skipped_disabled += 1
+            case _ if isinstance(counts, DigestSendCounts):
+                counts.skipped_empty += 1
+            case _:
+                raise ValueError("a delivery is skipped for a reason that only digests have")

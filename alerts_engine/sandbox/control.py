@@ -1,0 +1,155 @@
+"""The sandbox's own pages: the inbox, and the API by which other processes read and steer it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import fields
+from datetime import datetime
+from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from alerts_engine.sandbox.faults import Fault, FaultError
+from alerts_engine.sandbox.model import Attempt, SandboxMessage
+from alerts_engine.types import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alerts_engine.sandbox.faults import Faults
+    from alerts_engine.sandbox.mailbox import Mailbox
+
+_MESSAGE_FIELDS = tuple(field.name for field in fields(SandboxMessage))
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
+_MESSAGE_FILTERS = frozenset({"channel", "destination", "since", "limit"})
+_SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+class Control:
+    """``/``, ``/healthz`` and ``/api``; nothing here counts as a provider's call."""
+
+    def __init__(self, mailbox: Mailbox, faults: Faults, clear: Callable[[], None]) -> None:
+        self._mailbox = mailbox
+        self._faults = faults
+        self._clear = clear
+        self._page = files("alerts_engine.sandbox").joinpath("inbox.html").read_text("utf-8")
+        self._page_headers = {**_SAFE_HEADERS, **_page_policy(self._page)}
+
+    def routes(self) -> list[web.RouteDef]:
+        """All paths that are not a provider's."""
+        return [
+            web.get("/", self._inbox),
+            web.get("/healthz", self._healthz),
+            web.get("/api/messages", self._list_messages),
+            web.delete("/api/messages", self._clear_messages),
+            web.get("/api/attempts", self._list_attempts),
+            web.get("/api/faults", self._list_faults),
+            web.post("/api/faults", self._add_fault),
+            web.delete("/api/faults", self._clear_faults),
+        ]
+
+    async def _inbox(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._page, content_type="text/html", headers=self._page_headers)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _list_messages(self, request: web.Request) -> web.Response:
+        """``channel``, ``destination``, ``since`` (a message's number) and ``limit`` (the newest so many)."""
+        query = request.query
+        unknown = sorted(query.keys() - _MESSAGE_FILTERS)
+        if unknown:
+            return _bad_request(f"{unknown[0]}: unknown parameter")
+        channel = query.get("channel")
+        if channel is not None and channel not in set(Channel):
+            return _bad_request(f"channel: one of {', '.join(Channel)}")
+        try:
+            since, limit = _number(query.get("since", "0"), "since"), _number(query.get("limit"), "limit")
+        except ValueError as error:
+            return _bad_request(str(error))
+        messages = self._mailbox.newest(
+            channel=channel, destination=query.get("destination"), since=since or 0, limit=limit
+        )
+        shown = [_fields_of(message, _MESSAGE_FIELDS) for message in messages]
+        return _json({"total": len(self._mailbox.messages), "messages": shown})
+
+    async def _clear_messages(self, _: web.Request) -> web.Response:
+        self._clear()
+        return web.Response(status=204)
+
+    async def _list_attempts(self, request: web.Request) -> web.Response:
+        """``limit``: the newest so many."""
+        try:
+            limit = _number(request.query.get("limit"), "limit")
+        except ValueError as error:
+            return _bad_request(str(error))
+        newest = list(islice(reversed(self._mailbox.attempts), limit))[::-1]
+        attempts = [_fields_of(attempt, _ATTEMPT_FIELDS) for attempt in newest]
+        return _json({"requests": self._mailbox.requests, "attempts": attempts})
+
+    async def _list_faults(self, _: web.Request) -> web.Response:
+        return _json({"faults": [fault.as_json() for fault in self._faults.list]})
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        try:
+            fault = Fault.from_json(await request.read())
+        except FaultError as error:
+            return _bad_request(str(error))
+        self._faults.add(fault)
+        return _json(fault.as_json(), status=201)
+
+    async def _clear_faults(self, _: web.Request) -> web.Response:
+        self._faults.clear()
+        return web.Response(status=204)
+
+
+def _json(payload: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(payload).encode(),
+        content_type="application/json",
+        headers=_SAFE_HEADERS,
+    )
+
+
+def _bad_request(problem: str) -> web.Response:
+    return _json({"error": problem}, status=400)
+
+
+def _number(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError(f"{name}: a whole number, 0 or more")
+    return int(text)
+
+
+def _fields_of(record: SandboxMessage | Attempt, names: tuple[str, ...]) -> dict[str, object]:
+    values = ((name, getattr(record, name)) for name in names)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}
+
+
+def _page_policy(page: str) -> dict[str, str]:
+    """Only the page's own script may run, and nothing may be loaded from elsewhere.
+
+    Inline styles are allowed because an email's HTML lives by them, and its frame inherits the policy.
+    """
+    scripts = (script.encode() for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
+    hashes = (f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts)
+    policy = (
+        "default-src 'none'",
+        f"script-src {' '.join(hashes)}",
+        "style-src 'unsafe-inline'",
+        "img-src data:",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    return {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "no-referrer"}

@@ -1,0 +1,1 @@
+"""The pure parts of phase C: no I/O, and time and randomness come in as arguments."""

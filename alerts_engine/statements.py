@@ -1,0 +1,183 @@
+"""Finds, parses and checks ``sql/``: the one reader of ``.sql`` files (DESIGN section 2).
+
+A statement's header is its interface: its name, its parameters with their types, and what it returns. The files stay
+plain SQL with ``$n``, so that they run under ``psql`` and ``EXPLAIN`` as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from alerts_engine.errors import RuleError, StatementError
+
+PACKAGE = Path(__file__).parent
+Row = TypeVar("Row")
+
+
+@cache
+def folder(name: str) -> Path:
+    """Where ``sql`` or ``migrations`` is: at the repository's root in a checkout, else inside the package.
+
+    The checkout comes first because an editable install copies the files, and the copies go stale.
+    """
+    checkout = PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
+        return checkout / name
+    return PACKAGE / f"_{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One statement as its file has it."""
+
+    file: str
+    name: str
+    text: str = field(repr=False)
+    parameters: tuple[Parameter, ...]
+    returns: str
+    """The row's type name, or ``nothing``."""
+    many: bool
+
+    def bind(self, values: dict[str, Any]) -> list[Any]:
+        """The values in the order of ``$1 … $n``; raises :class:`StatementError` on a missing or unknown name."""
+        names = {parameter.name for parameter in self.parameters}
+        if names != values.keys():
+            missing, extra = names - values.keys(), values.keys() - names
+            raise StatementError(f"{self.file}: {self.name}: missing {sorted(missing)}, not declared {sorted(extra)}")
+        return [values[parameter.name] for parameter in self.parameters]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement(Generic[Row]):
+    """A statement together with the type of its rows."""
+
+    source: Source
+    row: type[Row] | None
+
+
+IN_USE: dict[tuple[str, str], Statement[Any]] = {}
+"""Every statement that some module asked for; the crown test holds it against the files."""
+
+
+def statement(file: str, name: str, row: type[Row]) -> Statement[Row]:
+    """The statement ``name`` of ``sql/{file}.sql``, whose rows become ``row`` (a dataclass)."""
+    source = _find(file, name)
+    if source.returns != row.__name__:
+        raise StatementError(f"{file}: {name} returns {source.returns}, not {row.__name__}")
+    return _register(Statement(source, row))
+
+
+def command(file: str, name: str) -> Statement[None]:
+    """The statement ``name`` of ``sql/{file}.sql``, which returns nothing."""
+    source = _find(file, name)
+    if source.returns != "nothing":
+        raise StatementError(f"{file}: {name} returns {source.returns}: give its row type")
+    made: Statement[None] = Statement(source, None)
+    return _register(made)
+
+
+def _register(made: Statement[Any]) -> Statement[Any]:
+    IN_USE[made.source.file, made.source.name] = made
+    return made
+
+
+def _find(file: str, name: str) -> Source:
+    try:
+        return load(file)[name]
+    except KeyError:
+        raise StatementError(f"{file}.sql has no statement {name}") from None
+
+
+@cache
+def load(file: str) -> dict[str, Source]:
+    """Every statement of ``sql/{file}.sql`` by name, in the order of the file."""
+    path = folder("sql") / f"{file}.sql"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StatementError(f"{path.name} cannot be read: {error.strerror}") from error
+    pieces = re.split(r"^-- name: *", text, flags=re.MULTILINE)[1:]
+    sources = [_parse(file, piece) for piece in pieces]
+    if len({source.name for source in sources}) != len(sources):
+        raise StatementError(f"{path.name} has two statements of one name")
+    return {source.name: source for source in sources}
+
+
+_PARAMETER = re.compile(r"^-- +\$(\d+) +(\w+) +(\w+(?:\[\])?)")
+_RETURNS = re.compile(r"^-- returns: +(\w+)(?:, +(one|many))?\s*$")
+
+
+def _parse(file: str, piece: str) -> Source:
+    name, *lines = piece.rstrip().splitlines()
+    name = name.strip()
+    header = []
+    while lines and lines[0].startswith("--"):
+        header.append(lines.pop(0))
+    parameters = [match for line in header if (match := _PARAMETER.match(line))]
+    if [int(match[1]) for match in parameters] != list(range(1, len(parameters) + 1)):
+        raise StatementError(f"{file}.sql: {name}: the header must declare $1, $2, … in order")
+    returns = [match for line in header if (match := _RETURNS.match(line))]
+    if len(returns) != 1:
+        raise StatementError(f"{file}.sql: {name}: the header needs one line '-- returns: Row, one|many' or 'nothing'")
+    return Source(
+        file=file,
+        name=name,
+        text="\n".join(lines).strip().rstrip(";"),
+        parameters=tuple(Parameter(match[2], match[3]) for match in parameters),
+        returns=returns[0][1],
+        many=returns[0][2] == "many",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A phase-A rule as a file; its name is the file's, without the ending (SPEC A-1)."""
+
+    path: Path
+    name: str
+    text: str = field(repr=False)
+    problem: str | None = None
+
+    def check(self) -> None:
+        """Raise :class:`RuleError` when the file cannot be used at all."""
+        if self.problem is not None:
+            raise RuleError(self.problem)
+
+
+def rule_files(own: Path | None) -> list[RuleFile]:
+    """The built-in rules and those of the folder ``own``, each by name. A file that cannot be used is among them."""
+    built_in = [read_rule(path) for path in sorted((folder("sql") / "rules").glob("*.sql"))]
+    names = {rule.name for rule in built_in}
+    others = [read_rule(path) for path in sorted(own.glob("*.sql"))] if own is not None else []
+    return built_in + [
+        replace(rule, name=f"{rule.name} (own)", problem="has the name of a built-in rule: rename the file")
+        if rule.name in names
+        else rule
+        for rule in others
+    ]
+
+
+def read_rule(path: Path) -> RuleFile:
+    """One rule file, its trailing semicolon taken off; a file that cannot be read has a ``problem``."""
+    try:
+        text = path.read_text(encoding="utf-8").strip().rstrip(";")
+    except (OSError, UnicodeDecodeError) as error:
+        return RuleFile(path, path.stem, "", f"cannot be read ({type(error).__name__}): it must be a UTF-8 text file")
+    return RuleFile(path, path.stem, text, None if text else "is empty: a rule is one SELECT")
+
+
+@cache
+def migration_ids() -> tuple[str, ...]:
+    """The ids of all migrations, in order: the names of their files."""
+    names = (path.stem for path in folder("migrations").glob("*.sql"))
+    return tuple(sorted(name for name in names if not name.endswith(".rollback")))

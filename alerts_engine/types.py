@@ -1,0 +1,207 @@
+"""The product's words as types (SPEC section 1). No I/O and no imports from the rest of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+
+class Phase(StrEnum):
+    """One step of the chain; ``ALL`` is A → B → D → C (SPEC section 3)."""
+
+    A = "a"
+    B = "b"
+    C = "c"
+    D = "d"
+    ALL = "all"
+
+    @property
+    def steps(self) -> tuple[Phase, ...]:
+        """The phases to run, in order."""
+        return (Phase.A, Phase.B, Phase.D, Phase.C) if self is Phase.ALL else (self,)
+
+
+class Channel(StrEnum):
+    """How an alert reaches a user. The legacy ``account`` feed is not a channel of the engine (SPEC DB-3)."""
+
+    EMAIL = "email"
+    TELEGRAM = "telegram"
+    SMS = "sms"
+
+
+class Kind(StrEnum):
+    """What a delivery becomes: a message of its own, or an item of a digest."""
+
+    INSTANT = "instant"
+    DIGEST = "digest"
+
+
+class Status(StrEnum):
+    """The states of a delivery and of a digest (SPEC DB-6)."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Period(StrEnum):
+    """The length of a digest's window."""
+
+    DAILY = "daily"
+    HOURLY = "hourly"
+
+
+class FailureKind(StrEnum):
+    """Whether trying again could help (SPEC C-6)."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+
+
+class DownCause(StrEnum):
+    """Why a whole channel cannot send (SPEC C-7)."""
+
+    AUTH_FAILED = "auth_failed"
+    OUT_OF_CREDIT = "out_of_credit"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    QUEUE_FULL = "queue_full"
+
+
+class SkipReason(StrEnum):
+    """Why a row ends ``skipped``; the value is what stands in ``last_error`` (SPEC C-10, D-1)."""
+
+    CHANNEL_NOT_CONFIGURED = "channel_not_configured"
+    MISSING_DESTINATION = "missing_destination"
+    CHANNEL_DISABLED = "channel_disabled"
+    BATCHED_INTO_DIGEST = "batched_into_digest"
+    EMPTY_DIGEST = "empty_digest"
+
+
+# --- what a message is made of ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One event as a user reads it."""
+
+    event_id: int
+    alert_type: str
+    scope_region: str | None
+    scope_assets: tuple[str, ...]
+    severity: int
+    headline: str
+    body: str
+    created_at: datetime
+    """When the event was created; aware, UTC."""
+    value: float | None = None
+    """``payload.value``: the risk score (0–100) of the spike rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigestContent:
+    """All that one digest message says (SPEC M-3)."""
+
+    period: Period
+    window_start: datetime
+    window_end: datetime
+    items: tuple[Alert, ...]
+
+
+# --- messages: what rendering makes and a channel sends -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmailMessage:
+    subject: str
+    html: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TelegramMessage:
+    """``text`` is Telegram's HTML (``parse_mode=HTML``), at most 4096 characters after parsing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SmsMessage:
+    body: str
+    encoding: str
+    """``GSM-7`` or ``UCS-2``."""
+    segments: int
+
+
+Message = EmailMessage | TelegramMessage | SmsMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message on its way: where to, and the key that makes a repeat recognisable (SPEC C-12)."""
+
+    destination: str = field(repr=False)
+    message: Message = field(repr=False)
+    idempotency_key: UUID
+
+
+# --- outcomes: a closed set, matched exhaustively (SPEC section 1, C-5 … C-8) -------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The provider accepted the message, now or (``already_accepted``) at an earlier attempt (SPEC C-12)."""
+
+    provider_message_id: str | None
+    already_accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Trying again later may help. ``error`` is a code such as ``brevo_500``, never a provider's text."""
+
+    error: str
+    retry_after: float | None = None
+    """Seconds the provider asked to wait, if it said so."""
+    rate_limited: bool = False
+    """A 429: the channel's bucket pauses too (SPEC C-8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Trying again cannot help: permanent."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Not sent on purpose; terminal."""
+
+    reason: SkipReason
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDown:
+    """The channel, not the message, is at fault: no attempt is spent (SPEC C-7)."""
+
+    cause: DownCause
+    error: str
+
+
+Outcome = Sent | Retry | Failed | Skipped | ChannelDown
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What one call of a provider came to."""
+
+    outcome: Outcome
+    destination_moved_to: str | None = field(default=None, repr=False)
+    """The new destination learnt on the way: Telegram's ``migrate_to_chat_id`` (SPEC C-7)."""

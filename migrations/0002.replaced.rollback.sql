@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS alerts_engine_replaced;

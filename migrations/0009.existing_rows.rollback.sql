@@ -1,0 +1,1 @@
+-- Nothing to undo: what was written stands in columns that go when 0004 and 0005 are rolled back.

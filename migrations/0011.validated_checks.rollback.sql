@@ -1,0 +1,1 @@
+-- Nothing to undo: the CHECKs go when 0010 is rolled back.

@@ -1,0 +1,13 @@
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_digests_user_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_digest_items_digest_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_undigested_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_digests_lease_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_digests_due_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_lease_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_retry_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_new_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_freed_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_uncounted_idx;
+DROP INDEX CONCURRENTLY IF EXISTS user_alert_deliveries_quota_idx;
+DROP INDEX CONCURRENTLY IF EXISTS alerts_engine_prefs_user_idx;
+DROP INDEX CONCURRENTLY IF EXISTS alert_events_pending_fanout_idx;

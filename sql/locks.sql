@@ -1,0 +1,37 @@
+-- Phase locks: session advisory locks on a connection that is held for the phase alone (SPEC L-1).
+
+-- name: try_lock
+-- Take the lock if nobody has it.
+--   $1 key int8
+-- returns: Held, one
+SELECT pg_try_advisory_lock($1) AS held;
+
+-- name: still_locked
+-- Whether the connection that answers holds the lock. Behind a pooler that hands out another one, it does not (L-2).
+--   $1 key int8
+-- returns: Held, one
+SELECT EXISTS (
+       SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'advisory'
+          AND l.pid = pg_backend_pid()
+          AND l.granted
+          AND l.objsubid = 1
+          AND (l.classid::int8 << 32 | l.objid::int8) = $1) AS held;
+
+-- name: unlock
+-- Give the lock back.
+--   $1 key int8
+-- returns: Held, one
+SELECT pg_advisory_unlock($1) AS held;
+
+-- name: locked_keys
+-- Which of these locks anybody holds.
+--   $1 keys int8[]
+-- returns: LockKey, many
+SELECT DISTINCT (l.classid::int8 << 32 | l.objid::int8) AS key
+  FROM pg_locks AS l
+ WHERE l.locktype = 'advisory'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.granted
+   AND l.objsubid = 1
+   AND (l.classid::int8 << 32 | l.objid::int8) = ANY ($1);

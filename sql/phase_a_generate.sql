@@ -1,0 +1,35 @@
+-- Phase A: what the rules found becomes global alert events (SPEC section 5). The rules themselves are in rules/.
+
+-- name: read_only
+-- From here to the end of the savepoint nothing can be written: a rule is a SELECT.
+-- returns: nothing
+SET LOCAL transaction_read_only = on;
+
+-- name: insert_events
+-- Insert what one rule found; what is known already, by fingerprint or by a legacy unique cooldown key, is left alone.
+--   $1 events jsonb
+--   $2 now    timestamptz
+-- returns: InsertedEvent, many
+-- again: safe; the unique keys make the second time a no-op
+INSERT INTO alert_events (alert_type, scope_region, scope_assets, severity, headline, body,
+                          driver_event_ids, cooldown_key, event_fingerprint, payload, created_at)
+SELECT e.alert_type, e.scope_region, e.scope_assets, e.severity, e.headline, e.body,
+       e.driver_event_ids, e.cooldown_key, e.event_fingerprint, e.payload, $2::timestamptz
+  FROM jsonb_to_recordset($1)
+       AS e(alert_type text, scope_region text, scope_assets text[], severity int4, headline text, body text,
+            driver_event_ids int4[], cooldown_key text, event_fingerprint text, payload jsonb)
+    ON CONFLICT DO NOTHING
+RETURNING id::int8 AS id, event_fingerprint;
+
+-- name: event_by_fingerprint
+-- The event that already has this identity.
+--   $1 event_fingerprint text
+--   $2 cooldown_key      text
+-- returns: InsertedEvent, many
+-- again: safe; reads only
+SELECT e.id::int8 AS id, e.event_fingerprint
+  FROM alert_events AS e
+ WHERE e.event_fingerprint = $1
+    OR e.cooldown_key = $2
+ ORDER BY (e.event_fingerprint = $1) DESC, e.id
+ LIMIT 1;

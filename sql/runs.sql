@@ -1,0 +1,89 @@
+-- The run history (SPEC section 10). Its times are the database's own, also when a run replays another --now.
+
+-- name: migrations_applied
+-- The migrations this database has.
+-- returns: MigrationId, many
+SELECT m.migration_id FROM _yoyo_migration AS m;
+
+-- name: clock
+-- The database's clock.
+-- returns: Clock, one
+SELECT clock_timestamp() AS now;
+
+-- name: open_run
+-- A run begins.
+--   $1 run_id       uuid
+--   $2 triggered_by text
+--   $3 phase        text
+--   $4 git_sha      text
+--   $5 dry_run      bool
+-- returns: nothing
+INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status, git_sha, dry_run)
+VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
+
+-- name: record_phase
+-- A phase of a run has ended.
+--   $1 run_id        uuid
+--   $2 phase         text
+--   $3 status        text
+--   $4 started_at    timestamptz
+--   $5 finished_at   timestamptz
+--   $6 duration_ms   int8
+--   $7 counts        jsonb
+--   $8 error_summary text
+-- returns: nothing
+INSERT INTO alerts_engine_run_items
+       (run_id, phase, status, started_at, finished_at, duration_ms, counts, error_summary)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: close_run
+-- A run has ended.
+--   $1 run_id        uuid
+--   $2 status        text
+--   $3 duration_ms   int8
+--   $4 counts        jsonb
+--   $5 error_summary text
+-- returns: nothing
+UPDATE alerts_engine_runs
+   SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4, error_summary = $5
+ WHERE run_id = $1;
+
+-- name: close_interrupted
+-- Close what is still called running although its process is gone: older than a lease, and none of its phases locked (O-2).
+--   $1 lease         interval
+--   $2 locked_phases text[]
+-- returns: nothing
+UPDATE alerts_engine_runs
+   SET finished_at = clock_timestamp(), status = 'failed', error_summary = 'interrupted'
+ WHERE status = 'running'
+   AND started_at < clock_timestamp() - $1::interval
+   AND phase <> ALL ($2)
+   AND (phase <> 'all' OR $2 = '{}');
+
+-- name: recent_runs
+-- The newest runs first.
+--   $1 most int8
+-- returns: Run, many
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
+       r.error_summary, r.git_sha, r.dry_run
+  FROM alerts_engine_runs AS r
+ ORDER BY r.started_at DESC, r.id DESC
+ LIMIT $1;
+
+-- name: run_by_id
+-- One run.
+--   $1 run_id uuid
+-- returns: Run, many
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
+       r.error_summary, r.git_sha, r.dry_run
+  FROM alerts_engine_runs AS r
+ WHERE r.run_id = $1;
+
+-- name: items_of_run
+-- The phases of one run.
+--   $1 run_id uuid
+-- returns: RunItem, many
+SELECT i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts, i.error_summary
+  FROM alerts_engine_run_items AS i
+ WHERE i.run_id = $1
+ ORDER BY i.started_at, i.id;

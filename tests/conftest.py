@@ -1,0 +1,77 @@
+"""The test database: one embedded PostgreSQL for all, one migrated template per worker, one clone of it per test."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+
+from alerts_engine import schema
+from alerts_engine.embedded import embedded_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parent.parent
+_cleanup = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Point pytest-postgresql's ``noproc`` fixtures at the embedded server: ``pg_ctl`` refuses root."""
+    url = _cleanup.enter_context(embedded_postgres(REPOSITORY / ".alerts-engine" / "tests"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        # A test database need not survive a power cut.
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'"):
+            connection.execute(f"ALTER SYSTEM SET {setting}")
+        connection.execute("SELECT pg_reload_conf()")
+        _drop_leftovers(connection)
+    config.option.postgresql_host = parse_qs(urlsplit(url).query)["host"][0]
+    config.option.postgresql_port = "5432"
+    config.option.postgresql_user = "postgres"
+    config.option.postgresql_dbname = f"tests_{os.getpid()}_"
+
+
+def _drop_leftovers(connection: psycopg.Connection) -> None:
+    """Databases are named after the test process; those of processes that were killed are in nobody's way but the disk's."""
+    for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname ~ '^(tests|bare)_[0-9]+_'").fetchall():
+        if not Path(f"/proc/{name.split('_')[1]}").exists():
+            connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE FALSE')
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def pytest_unconfigure() -> None:
+    _cleanup.close()
+
+
+def url_of(connection: psycopg.Connection, dbname: str | None = None) -> str:
+    """The URL of a database of the test server."""
+    info = connection.info
+    return f"postgresql://postgres@/{dbname or info.dbname}?host={info.host}"
+
+
+def _migrate(*, host: str, dbname: str, **_: object) -> None:
+    schema.apply(f"postgresql://postgres@/{dbname}?host={host}")
+
+
+postgresql_noproc = factories.postgresql_noproc(load=[_migrate])
+postgresql = factories.postgresql("postgresql_noproc")
+bare_noproc = factories.postgresql_noproc(dbname=f"bare_{os.getpid()}_")
+bare_postgresql = factories.postgresql("bare_noproc")
+
+
+@pytest.fixture
+def database_url(postgresql: psycopg.Connection) -> Iterator[str]:
+    """A fresh, migrated database."""
+    return url_of(postgresql)
+
+
+@pytest.fixture
+def bare_database_url(bare_postgresql: psycopg.Connection) -> str:
+    """A fresh database with nothing in it."""
+    return url_of(bare_postgresql)

@@ -1,0 +1,65 @@
+"""The crown test (DESIGN section 2): every statement's header holds against a migrated database and its dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from datetime import date, datetime
+from enum import EnumType
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import pytest
+
+import alerts_engine
+from alerts_engine import statements
+from alerts_engine.database import connect
+
+for module in pkgutil.walk_packages(alerts_engine.__path__, "alerts_engine."):
+    if not module.name.endswith(("__main__", "fastapi_router")):
+        importlib.import_module(module.name)
+
+FILES = sorted(path.stem for path in statements.folder("sql").glob("*.sql"))
+ALL = [(file, name) for file in FILES for name in statements.load(file)]
+
+SYNONYMS = {"int": "int4", "bigint": "int8", "boolean": "bool", "varchar": "text"}
+PYTHON_TYPES = {
+    "int2": int, "int4": int, "int8": int, "float8": float, "bool": bool, "text": str, "varchar": str, "uuid": UUID,
+    "timestamptz": datetime, "date": date, "jsonb": (dict, list), "text[]": (list, tuple), "int8[]": (list, tuple),
+}  # fmt: skip
+
+
+def test_every_statement_is_used_and_every_use_exists():
+    """A statement nobody asks for is dead, and a use of one that is missing fails at import."""
+    assert set(statements.IN_USE) == set(ALL)
+
+
+@pytest.mark.parametrize(("file", "name"), ALL)
+async def test_statement_is_what_its_header_says(file: str, name: str, database_url: str):
+    """PostgreSQL's own parameter types equal the header's, and its columns equal the dataclass's fields."""
+    statement = statements.IN_USE[file, name]
+    async with connect(database_url) as database, database.session() as session:
+        parameters, columns = await session.describe(statement)
+    assert parameters == [SYNONYMS.get(p.type, p.type) for p in statement.source.parameters]
+    if statement.row is None:
+        return
+    hints = get_type_hints(statement.row)
+    assert [column for column, _ in columns] == [field.name for field in dataclasses.fields(statement.row)]
+    for column, type_name in columns:
+        assert _fits(hints[column], type_name), f"{column} is {type_name}, not {hints[column]}"
+
+
+def _fits(hint: Any, type_name: str) -> bool:
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType] if _is_union(hint) else [hint]
+    expected = PYTHON_TYPES[type_name]
+    return all(_plain(kind) in (expected if isinstance(expected, tuple) else (expected,)) for kind in kinds)
+
+
+def _is_union(hint: Any) -> bool:
+    return NoneType in get_args(hint)
+
+
+def _plain(kind: Any) -> Any:
+    return str if isinstance(kind, EnumType) else get_origin(kind) or kind
