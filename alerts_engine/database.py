@@ -24,7 +24,7 @@ from alerts_engine.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from alerts_engine.statements import Statement
+    from alerts_engine.statements import Source, Statement
 
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
@@ -64,8 +64,15 @@ class Session:
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = _maker(statement.row)  # type: ignore[arg-type]
         with _as_our_errors(statement.source.name):
-            records = await self._connection.fetch(statement.source.text, *statement.source.bind(values))
+            records = await self._fetch(statement.source, statement.source.bind(values))
         return [make(record) for record in records]
+
+    async def _fetch(self, source: Source, arguments: list[Any]) -> list[Any]:
+        if source.fresh_plan:
+            # Prepared for this once: PostgreSQL plans the first executions of a statement for their values.
+            prepared = await self._connection.prepare(source.text)
+            return list(await prepared.fetch(*arguments))
+        return list(await self._connection.fetch(source.text, *arguments))
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)

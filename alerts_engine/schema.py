@@ -1,6 +1,6 @@
 """The database's shape: applies ``migrations/`` with yoyo (SPEC DB-2).
 
-yoyo and psycopg are imported when they are needed: an empty run must not wait for them.
+Both yoyo and psycopg are imported when they are needed: an empty run must not wait for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
 LOCK_KEY = int.from_bytes(sha256(b"alerts_v2_migrate").digest()[:8], "big", signed=True)
-"""The session advisory lock of the one process that may migrate a database."""
+"""The advisory lock of the one process that may migrate a database."""
 
 _LOCK_POLL_SECONDS = 0.2
 _CONNECTION_DEFAULTS: dict[str, Any] = {"application_name": "alerts-engine migrate", "connect_timeout": 10}
@@ -97,8 +97,15 @@ def _migrating(url: str) -> Iterator[Any]:
 
 
 def _wait_for_lock(guard: psycopg.Connection) -> None:
-    # Not pg_advisory_lock: a statement that waits keeps a snapshot, and CREATE INDEX CONCURRENTLY waits for snapshots.
-    while guard.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY]).fetchone() != (True,):
+    # A transaction's lock, not the session's: a pooler would keep the session, and the lock with it, after we are gone.
+    # CREATE INDEX CONCURRENTLY waits for every snapshot. So the lock is tried, not waited for, and last comes a SET:
+    # it takes the snapshot of the query before it away.
+    while True:
+        guard.execute("BEGIN")
+        if guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK_KEY]).fetchone() == (True,):
+            guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            return
+        guard.execute("ROLLBACK")
         time.sleep(_LOCK_POLL_SECONDS)
 
 

@@ -47,6 +47,8 @@ class Source:
     returns: str
     """The row's type name, or ``nothing``."""
     many: bool
+    fresh_plan: bool = False
+    """Planned anew for each execution's values, never by a generic plan."""
 
     def bind(self, values: dict[str, Any]) -> list[Any]:
         """The values in the order of ``$1 … $n``; raises :class:`StatementError` on a missing or unknown name."""
@@ -136,6 +138,7 @@ def _parse(file: str, piece: str) -> Source:
         parameters=tuple(Parameter(match[2], match[3]) for match in parameters),
         returns=returns[0][1],
         many=returns[0][2] == "many",
+        fresh_plan=any(line.startswith("-- plan: fresh") for line in header),
     )
 
 

@@ -1,6 +1,6 @@
 -- What the engine only reads (SPEC DB-5). An EnergyRiskIQ database has these tables already and keeps them as they are;
--- on an empty database they are made in the application's shape, so that the rules and the fan-out have something to read.
--- The comment on a table remembers who made it: the rollback removes nothing that it did not make.
+-- on an empty database they are made in the application's shape, so that the rules and the fan-out can read them.
+-- The comment on a table remembers who made it: the rollback removes nothing that we did not make.
 -- Plans and alert types carry no CHECK: plan_settings may bring new plans, rules may bring new types.
 
 DO $$

@@ -1,4 +1,4 @@
--- The legacy shape cannot say "digest": what waits for a digest would look like a message to send now, so it is skipped.
+-- The legacy shape cannot say "digest": what waits for one would look like a message to send now, so it is skipped.
 UPDATE user_alert_deliveries
 SET status = 'skipped'
 WHERE status = 'queued' AND delivery_kind = 'digest';

@@ -1,4 +1,4 @@
--- One message out of many deliveries (SPEC section 7, DB-6). Some databases have these two tables already, made by hand:
+-- One message out of many deliveries (SPEC section 7, DB-6). Some databases have both tables already, made by hand:
 -- there the missing columns are added.
 
 DO $$

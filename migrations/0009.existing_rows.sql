@@ -62,6 +62,9 @@ UPDATE alert_events SET fanout_position = 0 WHERE fanout_position IS NULL;
 UPDATE user_alert_deliveries SET delivery_kind = 'instant' WHERE delivery_kind IS NULL;
 UPDATE user_alert_deliveries SET attempts = 0 WHERE attempts IS NULL;
 UPDATE user_alert_digests SET attempts = 0 WHERE attempts IS NULL;
+UPDATE alerts_engine_runs SET counts = '{}' WHERE counts IS NULL;
+UPDATE alerts_engine_runs SET dry_run = FALSE WHERE dry_run IS NULL;
+UPDATE alerts_engine_run_items SET counts = '{}' WHERE counts IS NULL;
 
 -- A delivery without status is due for nobody: it stays so.
 UPDATE user_alert_deliveries SET status = 'skipped' WHERE status IS NULL;

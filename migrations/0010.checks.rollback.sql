@@ -1,3 +1,4 @@
+-- The proofs of 0016 among them, where it was not reached.
 DO $$
 DECLARE
     ours RECORD;
@@ -11,6 +12,9 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- The one required column without a default: an application that does not know it could write no event.
+ALTER TABLE alert_events ALTER COLUMN event_fingerprint DROP NOT NULL;
 
 -- The legacy shape has no leases: what was claimed waits again. No alert is lost; one that had just left goes twice.
 UPDATE user_alert_deliveries SET status = 'queued' WHERE status = 'sending';

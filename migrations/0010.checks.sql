@@ -1,5 +1,5 @@
--- The states of a row, as far as SQL can say them (SPEC DB-7). NOT VALID: new rows are checked from now on, old ones by
--- the next migration, so that no lock outlives a scan.
+-- The states of a row, as far as SQL can say them (SPEC DB-7). NOT VALID: new rows are checked from now on, old ones in
+-- 0015, so that no lock waits for a scan.
 
 -- What old CHECKs say about these columns contradicts the engine, whatever their names: rules bring new alert types,
 -- "sending" is a status. They are remembered for the rollback.

@@ -1,9 +1,11 @@
 -- Phase A: what the rules found becomes global alert events (SPEC section 5). The rules themselves are in rules/.
 
--- name: read_only
--- From here to the end of the savepoint nothing can be written: a rule is a SELECT.
+-- name: begin_rule
+-- From here to the end of the savepoint nothing can be written, and no statement takes longer: a rule is a SELECT.
+--   $1 patience text           such as 60s
 -- returns: nothing
-SET LOCAL transaction_read_only = on;
+SELECT set_config('transaction_read_only', 'on', TRUE),
+       set_config('statement_timeout', $1, TRUE);
 
 -- name: insert_events
 -- Insert what one rule found; what is known already, by fingerprint or by a legacy unique cooldown key, is left alone.

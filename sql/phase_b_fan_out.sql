@@ -1,6 +1,6 @@
 -- Phase B: every pending event becomes deliveries for the users whose plan, preferences and quota say so (SPEC section 6).
 --
--- The audience is taken in pages of users, each in a transaction of its own: lock, fan_out_page, advance. A kill between
+-- The audience is taken in pages of users, each in a transaction of its own: begin_page, next_page, fan_out_page, advance_fan_out. A kill between
 -- two pages leaves fanout_position at the last committed one, and the next run goes on from there (B-2).
 
 -- name: pending_events
@@ -43,24 +43,39 @@ SELECT greatest(c.reltuples, 0)::int8 AS count
 -- returns: nothing
 -- locks: the fan-out, until the end of the transaction
 SELECT pg_advisory_xact_lock($1),
-       -- The page's statement is planned for its values; its joins are between sets that the planner cannot estimate.
-       set_config('plan_cache_mode', 'force_custom_plan', TRUE),
+       -- The page's joins are between sets that the planner cannot estimate: they shall be hashed.
        set_config('enable_nestloop', 'off', TRUE),
        set_config('enable_mergejoin', 'off', TRUE),
        set_config('work_mem', '64MB', TRUE);
+
+-- name: next_page
+-- Where the page ends that begins behind a user, and whether users remain behind it.
+--   $1 after_user int8
+--   $2 page_size  int8
+-- returns: Page, one
+-- again: safe; reads only
+WITH page AS (
+    SELECT u.id
+      FROM users AS u
+     WHERE u.id > $1::int8
+     ORDER BY u.id
+     LIMIT $2
+)
+SELECT coalesce(max(id), $1)::int8 AS last_user, count(*) AS users, count(*) = $2 AS more FROM page;
 
 -- name: fan_out_page
 -- Decide for each of the events and each user of one page, per channel, and make the deliveries.
 -- explain runs it with record = false: then nothing is written and the decisions come back, with their facts.
 --   $1 event_ids  int8[]
 --   $2 after_user int8         the page begins behind this user
---   $3 page_size  int8
+--   $3 last_user  int8         and ends with this one
 --   $4 now        timestamptz
 --   $5 time_zone  text         whose day the quotas count
 --   $6 plans      jsonb        what resolve_plans returned
 --   $7 allowlist  int8[]       NULL: everybody
 --   $8 record     bool
 -- returns: FanOutPage, one
+-- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
 -- locks: key share on the users and events referred to; nothing that stops the application from writing to them
 -- again: safe; users up to an event's fanout_position are passed over, and so is every delivery that exists
 WITH day AS (
@@ -70,7 +85,7 @@ WITH day AS (
       FROM (SELECT ($4::timestamptz AT TIME ZONE $5)::date AS today) AS local
 ),
 plans AS MATERIALIZED (
-    SELECT p.*
+    SELECT row_number() OVER (ORDER BY p.plan) AS number, p.*
       FROM jsonb_to_recordset($6)
            AS p(plan text, email int4, telegram int4, sms int4, digests int4, alert_types text[])
 ),
@@ -87,77 +102,61 @@ events AS MATERIALIZED (
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
-page AS MATERIALIZED (
-    SELECT u.id, u.email, u.telegram_chat_id, u.phone_number, u.email_verified
-      FROM users AS u
-     WHERE u.id > $2::int8
-     ORDER BY u.id
-     LIMIT $3
-),
-bounds AS MATERIALIZED (
-    SELECT max(id) AS last_user, count(*) AS users FROM page
-),
 -- What a plan allows for an event, per channel: a handful of rows, so that a user needs one look-up.
 lanes AS MATERIALIZED (
-    SELECT e.id AS event_id, p.plan, s.digest_only, c.channel, c.per_day, k.kind,
-           NOT (e.alert_type = ANY (p.alert_types) OR 'ALL' = ANY (p.alert_types)) AS type_refused,
-           coalesce(e.alert_type = ANY (p.alert_types) OR 'ALL' = ANY (p.alert_types), FALSE)
+    SELECT e.id AS event_id, p.number * 2 + s.digest_only AS class, c.channel, c.per_day, k.kind, p.plan,
+           t.allowed AS type_allowed,
+           t.allowed
            AND c.per_day IS NOT NULL
            AND (k.kind = 'instant' OR (c.channel <> 'sms' AND p.digests > 0)) AS allowed
       FROM events AS e
      CROSS JOIN plans AS p
-     CROSS JOIN (VALUES (FALSE), (TRUE)) AS s(digest_only)
+     CROSS JOIN (VALUES (0), (1)) AS s(digest_only)
      CROSS JOIN LATERAL (VALUES ('email', p.email), ('telegram', p.telegram), ('sms', p.sms)) AS c(channel, per_day)
      CROSS JOIN LATERAL (
-           SELECT CASE WHEN p.plan = 'free' OR s.digest_only OR c.per_day = 0
+           SELECT CASE WHEN p.plan = 'free' OR s.digest_only = 1 OR c.per_day = 0
                        THEN 'digest' ELSE 'instant' END AS kind
            ) AS k
+     CROSS JOIN LATERAL (
+           SELECT coalesce(e.alert_type = ANY (p.alert_types) OR 'ALL' = ANY (p.alert_types), FALSE) AS allowed
+           ) AS t
 ),
-members AS MATERIALIZED (
+-- A user's class is the plan, and whether all shall come in digests.
+members AS NOT MATERIALIZED (
     SELECT u.id AS user_id, u.email, u.telegram_chat_id, u.phone_number,
-           coalesce(p.plan, 'free') AS plan,
-           coalesce(s.digest_only, FALSE) AS digest_only
-      FROM page AS u
-      LEFT JOIN user_plans AS up ON up.user_id = u.id AND up.user_id > $2
+           coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class
+      FROM users AS u
+      JOIN plans AS free ON free.plan = 'free'
+      LEFT JOIN user_plans AS up ON up.user_id = u.id AND up.user_id > $2::int8 AND up.user_id <= $3::int8
       LEFT JOIN plans AS p ON p.plan = up.plan
-      LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2
-     WHERE u.email_verified IS NOT FALSE
+      LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2 AND s.user_id <= $3
+     WHERE u.id > $2::int8
+       AND u.id <= $3::int8
+       AND u.email_verified IS NOT FALSE
        AND ($7::int8[] IS NULL OR u.id = ANY ($7))
 ),
-preferences AS MATERIALIZED (
-    SELECT f.id, f.user_id, f.enabled, f.alert_type, f.asset, f.threshold, f.cooldown_minutes,
-           lower(btrim(f.region)) AS region
-      FROM user_alert_prefs AS f
-     WHERE f.user_id > $2
-       AND f.user_id <= (SELECT last_user FROM bounds)
-),
-checked_preferences AS (
+checked_preferences AS NOT MATERIALIZED (
     SELECT f.id, f.user_id, e.id AS event_id,
            greatest(coalesce(f.cooldown_minutes, 0), 0) AS cooldown_minutes,
-           c.*
-      FROM preferences AS f
+           f.enabled IS TRUE AS enabled,
+           f.alert_type = e.alert_type AS type_matches,
+           e.region IS NULL OR lower(btrim(f.region)) IN ('global', e.region) AS region_matches,
+           e.alert_type <> 'ASSET_RISK_SPIKE' OR f.asset IS NULL OR lower(f.asset) = ANY (e.assets) AS asset_matches,
+           f.threshold IS NULL OR e.value IS NULL OR f.threshold <= e.value AS threshold_matches
+      FROM user_alert_prefs AS f
      CROSS JOIN events AS e
-     CROSS JOIN LATERAL (
-           SELECT f.enabled IS TRUE AS enabled,
-                  f.alert_type = e.alert_type AS type_matches,
-                  e.region IS NULL OR f.region IN ('global', e.region) AS region_matches,
-                  e.alert_type <> 'ASSET_RISK_SPIKE' OR f.asset IS NULL OR lower(f.asset) = ANY (e.assets) AS asset_matches,
-                  f.threshold IS NULL OR e.value IS NULL OR f.threshold <= e.value AS threshold_matches
-           ) AS c
+     WHERE f.user_id > $2::int8
+       AND f.user_id <= $3::int8
 ),
--- Rows that match differ in their cooldown alone, so the one with the shortest decides.
-matching AS (
-    SELECT user_id, event_id, min(cooldown_minutes) AS cooldown_minutes
-      FROM checked_preferences
-     WHERE enabled AND type_matches AND region_matches AND asset_matches AND threshold_matches
-     GROUP BY user_id, event_id
-     UNION ALL
-    SELECT m.user_id, e.id, 0
-      FROM members AS m
-     CROSS JOIN events AS e
-     WHERE e.alert_type = 'HIGH_IMPACT_EVENT'
-       AND (e.region IS NULL OR e.region = 'europe')
-       AND NOT EXISTS (SELECT FROM preferences AS f WHERE f.user_id = m.user_id)
+-- Rows that match differ in their cooldown alone, so the one with the shortest decides; NULL: the user has rows, but
+-- none that matches.
+wishes AS (
+    SELECT c.user_id, c.event_id,
+           min(c.cooldown_minutes) FILTER (
+               WHERE c.enabled AND c.type_matches AND c.region_matches AND c.asset_matches AND c.threshold_matches
+           ) AS cooldown_minutes
+      FROM checked_preferences AS c
+     GROUP BY c.user_id, c.event_id
 ),
 -- When the user last heard of another event with the same cooldown key.
 last_heard AS (
@@ -167,19 +166,23 @@ last_heard AS (
       JOIN user_alert_deliveries AS d
            ON d.alert_event_id = other.id
           AND d.user_id > $2
-          AND d.user_id <= (SELECT last_user FROM bounds)
+          AND d.user_id <= $3
           AND d.channel <> 'account'
           AND ($8 OR d.created_at <= $4::timestamptz)
      GROUP BY e.id, d.user_id
 ),
+-- Every event with every user. Where a user has no preference rows at all, the defaults of B-4 stand for them.
 pairs AS MATERIALIZED (
-    SELECT m.*, e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
-           f.cooldown_minutes, h.heard_at,
-           f.cooldown_minutes IS NOT NULL AS preferred,
-           coalesce(h.heard_at > $4::timestamptz - make_interval(mins => f.cooldown_minutes), FALSE) AS cooling
+    SELECT m.user_id, m.class, m.email, m.telegram_chat_id, m.phone_number,
+           e.id AS event_id, w.cooldown_minutes, h.heard_at,
+           CASE WHEN w.user_id IS NOT NULL
+                THEN w.cooldown_minutes IS NOT NULL
+                     AND (h.heard_at > $4::timestamptz - make_interval(mins => w.cooldown_minutes)) IS NOT TRUE
+                ELSE e.alert_type = 'HIGH_IMPACT_EVENT' AND coalesce(e.region, 'europe') = 'europe'
+           END AS wanted
       FROM members AS m
       JOIN events AS e ON m.user_id > e.fanout_position OR NOT $8
-      LEFT JOIN matching AS f ON f.user_id = m.user_id AND f.event_id = e.id
+      LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id
 ),
 switched_off AS (
@@ -187,51 +190,65 @@ switched_off AS (
       FROM user_channel_preferences AS c
      WHERE c.enabled IS FALSE
        AND c.user_id > $2
-       AND c.user_id <= (SELECT last_user FROM bounds)
+       AND c.user_id <= $3
 ),
-existing AS (
-    SELECT d.alert_event_id, d.user_id, d.channel
+existing AS MATERIALIZED (
+    SELECT DISTINCT d.alert_event_id, d.user_id, d.channel
       FROM user_alert_deliveries AS d
      WHERE $8
        AND d.alert_event_id = ANY ($1)
        AND d.user_id > $2
-       AND d.user_id <= (SELECT last_user FROM bounds)
-     GROUP BY d.alert_event_id, d.user_id, d.channel
+       AND d.user_id <= $3
 ),
-considered AS MATERIALIZED (
-    SELECT p.user_id, p.event_id, p.quota_rank, p.age_rank, p.cooldown_key, p.has_twin, p.cooldown_minutes,
-           p.heard_at, p.preferred, p.cooling, p.plan,
-           l.channel, l.kind, l.per_day, l.allowed, l.type_refused,
+-- The channels of those pairs that go on; what ends with a pair is counted by group below.
+considered AS NOT MATERIALIZED (
+    SELECT p.user_id, p.event_id, p.cooldown_minutes, p.wanted, l.channel, l.kind, l.per_day, l.allowed,
            off.user_id IS NOT NULL AS switched_off,
-           CASE l.channel WHEN 'email' THEN p.email WHEN 'telegram' THEN p.telegram_chat_id ELSE p.phone_number END
-               !~ '\S' IS NOT FALSE AS missing_destination
+           coalesce(btrim(CASE l.channel WHEN 'email' THEN p.email
+                                         WHEN 'telegram' THEN p.telegram_chat_id
+                                         ELSE p.phone_number END, E' \t\r\n'), '') = '' AS missing_destination,
+           CASE WHEN NOT $8 THEN
+               jsonb_build_object('plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day,
+                                  'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at)
+           END AS facts
       FROM pairs AS p
-      JOIN lanes AS l
-           ON l.event_id = p.event_id AND l.plan = p.plan AND l.digest_only = p.digest_only
-          AND (l.allowed OR NOT $8)
+      JOIN lanes AS l ON l.event_id = p.event_id AND l.class = p.class
       LEFT JOIN switched_off AS off ON off.user_id = p.user_id AND off.channel = l.channel
       LEFT JOIN existing AS x
            ON x.user_id = p.user_id AND x.alert_event_id = p.event_id AND x.channel = l.channel
      WHERE x.user_id IS NULL
+       AND ((p.wanted AND l.allowed) OR NOT $8)
 ),
 -- Within one run the older of two events with one cooldown key goes first (B-4).
-first_heard AS (
-    SELECT c.user_id, c.cooldown_key, min(c.age_rank) AS age_rank
+first_heard AS MATERIALIZED (
+    SELECT c.user_id, e.cooldown_key, min(e.age_rank) AS age_rank
       FROM considered AS c
-     WHERE c.has_twin
-       AND c.allowed AND c.preferred AND NOT c.cooling AND NOT c.switched_off AND NOT c.missing_destination
-     GROUP BY c.user_id, c.cooldown_key
+      JOIN events AS e ON e.id = c.event_id
+     WHERE (SELECT bool_or(has_twin) FROM events)
+       AND c.allowed AND c.wanted AND NOT c.switched_off AND NOT c.missing_destination
+     GROUP BY c.user_id, e.cooldown_key
 ),
-screened AS (
-    SELECT c.*,
+screened AS NOT MATERIALIZED (
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, e.quota_rank, c.facts, c.switched_off,
+           f.age_rank < e.age_rank AS twin_goes_first,
            CASE WHEN NOT c.allowed THEN 'plan'
-                WHEN NOT c.preferred OR c.cooling OR c.switched_off
-                  OR (c.cooldown_minutes > 0 AND f.age_rank < c.age_rank) THEN 'prefs'
+                WHEN NOT c.wanted OR c.switched_off
+                  OR (c.cooldown_minutes > 0 AND f.age_rank < e.age_rank) THEN 'prefs'
                 WHEN c.missing_destination THEN 'missing_destination'
-           END AS refusal,
-           f.age_rank < c.age_rank AS twin_goes_first
+           END AS refusal
       FROM considered AS c
-      LEFT JOIN first_heard AS f ON c.has_twin AND f.user_id = c.user_id AND f.cooldown_key = c.cooldown_key
+      JOIN events AS e ON e.id = c.event_id
+      LEFT JOIN first_heard AS f ON f.user_id = c.user_id AND f.cooldown_key = e.cooldown_key
+),
+-- Whose turn it is for what is left of the quota; with one event there is nothing to sort.
+ranked AS NOT MATERIALIZED (
+    SELECT s.*, 1::int8 AS place
+      FROM screened AS s
+     WHERE (SELECT count(*) FROM events) = 1
+     UNION ALL
+    SELECT s.*, row_number() OVER (PARTITION BY s.user_id, s.channel, s.kind, s.refusal IS NULL ORDER BY s.quota_rank)
+      FROM screened AS s
+     WHERE (SELECT count(*) FROM events) > 1
 ),
 freed AS (
     SELECT d.user_id, d.channel, count(*) AS deliveries
@@ -239,34 +256,16 @@ freed AS (
      WHERE d.quota_day = (SELECT today FROM day)
        AND d.status IN ('failed', 'skipped')
        AND d.user_id > $2
-       AND d.user_id <= (SELECT last_user FROM bounds)
+       AND d.user_id <= $3
      GROUP BY d.user_id, d.channel
-),
-ranked AS (
-    SELECT s.*,
-           row_number() OVER (PARTITION BY s.user_id, s.channel, s.kind, s.refusal IS NULL ORDER BY s.quota_rank) AS place
-      FROM screened AS s
 ),
 -- What is used of a quota costs one index probe, not a count of the day: the newest delivery's ordinal, and the few rows
 -- that others wrote, less the few that failed. That can only be too high (after a DELETE), so a count is made where it
 -- would refuse.
-counted AS (
+estimated AS NOT MATERIALIZED (
     SELECT r.*, newest.ordinal,
-           CASE WHEN r.kind = 'digest' OR r.refusal IS NOT NULL THEN NULL
-                WHEN $8 AND estimate.used + r.place <= r.per_day THEN estimate.used
-                ELSE (SELECT count(*)
-                        FROM user_alert_deliveries AS d
-                       WHERE d.user_id = r.user_id
-                         AND d.channel = r.channel
-                         AND d.delivery_kind = 'instant'
-                         AND d.status IN ('queued', 'sending', 'sent')
-                         AND d.created_at >= day.starts
-                         AND d.created_at < day.ends
-                         AND ($8 OR (d.created_at <= $4::timestamptz AND d.alert_event_id <> r.event_id))
-                         AND (d.quota_day IS NULL OR d.quota_day BETWEEN day.today - 1 AND day.today + 1))
-           END AS used
+           coalesce(newest.ordinal, 0) + coalesce(uncounted.deliveries, 0) - coalesce(freed.deliveries, 0) AS used
       FROM ranked AS r
-     CROSS JOIN day
       LEFT JOIN LATERAL (
            SELECT d.quota_ordinal AS ordinal
              FROM user_alert_deliveries AS d
@@ -274,7 +273,7 @@ counted AS (
               AND r.refusal IS NULL
               AND d.user_id = r.user_id
               AND d.channel = r.channel
-              AND d.quota_day = day.today
+              AND d.quota_day = (SELECT today FROM day)
               AND d.quota_ordinal IS NOT NULL
             ORDER BY d.quota_ordinal DESC
             LIMIT 1
@@ -282,36 +281,61 @@ counted AS (
       LEFT JOIN LATERAL (
            SELECT count(*) AS deliveries
              FROM user_alert_deliveries AS d
-            WHERE r.kind = 'instant'
+            WHERE (SELECT EXISTS (SELECT FROM user_alert_deliveries AS other
+                                   WHERE other.delivery_kind = 'instant'
+                                     AND other.quota_day IS NULL
+                                     AND other.user_id > $2
+                                     AND other.user_id <= $3))
+              AND r.kind = 'instant'
               AND r.refusal IS NULL
               AND d.user_id = r.user_id
               AND d.channel = r.channel
               AND d.delivery_kind = 'instant'
               AND d.quota_day IS NULL
               AND d.status IN ('queued', 'sending', 'sent')
-              AND d.created_at >= day.starts
-              AND d.created_at < day.ends
+              AND d.created_at >= (SELECT starts FROM day)
+              AND d.created_at < (SELECT ends FROM day)
            ) AS uncounted ON TRUE
       LEFT JOIN freed ON freed.user_id = r.user_id AND freed.channel = r.channel
-     CROSS JOIN LATERAL (
-           SELECT coalesce(newest.ordinal, 0) + uncounted.deliveries - coalesce(freed.deliveries, 0) AS used
-           ) AS estimate
+),
+counted AS NOT MATERIALIZED (
+    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts, e.switched_off,
+           e.twin_goes_first,
+           CASE WHEN e.kind = 'digest' OR e.refusal IS NOT NULL THEN NULL
+                WHEN $8 AND e.used + e.place <= e.per_day THEN e.used
+                ELSE (SELECT count(*)
+                        FROM user_alert_deliveries AS d
+                       WHERE d.user_id = e.user_id
+                         AND d.channel = e.channel
+                         AND d.delivery_kind = 'instant'
+                         AND d.status IN ('queued', 'sending', 'sent')
+                         AND d.created_at >= (SELECT starts FROM day)
+                         AND d.created_at < (SELECT ends FROM day)
+                         AND ($8 OR (d.created_at <= $4::timestamptz AND d.alert_event_id <> e.event_id))
+                         AND (d.quota_day IS NULL
+                              OR d.quota_day BETWEEN (SELECT today - 1 FROM day) AND (SELECT today + 1 FROM day)))
+           END AS used
+      FROM estimated AS e
 ),
 decided AS MATERIALIZED (
-    SELECT c.*,
-           coalesce(c.refusal, CASE WHEN c.kind = 'instant' AND c.used + c.place > c.per_day THEN 'quota' END) AS reason
+    SELECT c.user_id, c.event_id, c.channel, c.kind,
+           CASE WHEN c.kind = 'instant' THEN coalesce(c.ordinal, 0) + c.place END AS quota_ordinal,
+           coalesce(c.refusal, CASE WHEN c.used + c.place > c.per_day THEN 'quota' END) AS reason,
+           CASE WHEN NOT $8 THEN
+               c.facts || jsonb_build_object('switched_off', c.switched_off, 'twin_goes_first', c.twin_goes_first,
+                                             'used', c.used)
+           END AS facts
       FROM counted AS c
 ),
 delivered AS (
     INSERT INTO user_alert_deliveries
            (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal)
     SELECT d.user_id, d.event_id, d.channel, d.kind, $4,
-           CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END,
-           CASE WHEN d.kind = 'instant' THEN coalesce(d.ordinal, 0) + d.place END
+           CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END, d.quota_ordinal
       FROM decided AS d
      WHERE $8
        AND d.reason IS NULL
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
     RETURNING delivery_kind
 ),
 made AS (
@@ -323,55 +347,51 @@ refused AS (
            count(*) FILTER (WHERE reason = 'quota') AS quota
       FROM decided
 ),
--- The channels that a plan refuses are counted by group of users, never one by one.
-groups AS (
-    SELECT p.event_id, p.plan, p.digest_only, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.plan, p.digest_only
+-- Pairs that the plan or the wishes refuse are counted by group of users, never one by one.
+groups AS MATERIALIZED (
+    SELECT p.event_id, p.class, p.wanted, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.class, p.wanted
 ),
-refused_by_plan AS (
-    SELECT coalesce(sum(g.users), 0)::int8 AS decisions
+refused_groups AS (
+    SELECT coalesce(sum(g.users) FILTER (WHERE NOT l.allowed), 0)::int8 AS plan,
+           coalesce(sum(g.users) FILTER (WHERE l.allowed AND NOT g.wanted), 0)::int8 AS prefs
       FROM groups AS g
-      JOIN lanes AS l USING (event_id, plan, digest_only)
-     WHERE NOT l.allowed
+      JOIN lanes AS l USING (event_id, class)
 ),
-refused_existing AS (
-    SELECT count(*) AS decisions
+existing_groups AS (
+    SELECT count(*) FILTER (WHERE NOT l.allowed) AS plan,
+           count(*) FILTER (WHERE l.allowed AND NOT p.wanted) AS prefs
       FROM existing AS x
       JOIN pairs AS p ON p.user_id = x.user_id AND p.event_id = x.alert_event_id
-      JOIN lanes AS l
-           ON l.event_id = p.event_id AND l.plan = p.plan AND l.digest_only = p.digest_only AND l.channel = x.channel
-     WHERE NOT l.allowed
+      JOIN lanes AS l ON l.event_id = p.event_id AND l.class = p.class AND l.channel = x.channel
 ),
 outside_allowlist AS (
     SELECT count(*) AS pairs
-      FROM page AS u
+      FROM users AS u
       JOIN events AS e ON u.id > e.fanout_position
-     WHERE u.email_verified IS NOT FALSE
+     WHERE $7::int8[] IS NOT NULL
+       AND u.id > $2::int8
+       AND u.id <= $3::int8
+       AND u.email_verified IS NOT FALSE
        AND u.id <> ALL ($7::int8[])
 )
-SELECT coalesce(b.last_user, $2)::int8 AS last_user,
-       b.users = $3 AS more,
-       b.users AS users,
-       (SELECT count(*) FROM pairs) + outside.pairs AS users_considered,
+SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS users_considered,
        made.deliveries - made.digests AS created_instant,
        made.digests AS created_digest,
-       refused_by_plan.decisions - refused_existing.decisions AS skipped_plan,
-       refused.prefs AS skipped_prefs,
+       groups.plan - existing.plan AS skipped_plan,
+       groups.prefs - existing.prefs + refused.prefs AS skipped_prefs,
        refused.missing_destination AS skipped_missing_dest,
        refused.quota AS skipped_quota,
        outside.pairs AS users_skipped_allowlist,
        CASE WHEN NOT $8 THEN (
-           SELECT jsonb_agg(jsonb_build_object(
+           SELECT jsonb_agg(d.facts || jsonb_build_object(
                       'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel, 'kind', d.kind,
-                      'reason', d.reason, 'plan', d.plan, 'type_refused', d.type_refused, 'per_day', d.per_day,
-                      'preferred', d.preferred, 'switched_off', d.switched_off, 'cooldown_minutes', d.cooldown_minutes,
-                      'heard_at', d.heard_at, 'cooling', d.cooling, 'missing_destination', d.missing_destination,
-                      'used', d.used) ORDER BY d.event_id, d.channel)
+                      'reason', d.reason) ORDER BY d.event_id, d.channel)
              FROM decided AS d)
        END AS decisions,
        CASE WHEN NOT $8 THEN (
            SELECT jsonb_agg(to_jsonb(c) ORDER BY c.event_id, c.id) FROM checked_preferences AS c)
        END AS preferences
-  FROM bounds AS b, made, refused, refused_by_plan, refused_existing, outside_allowlist AS outside;
+  FROM made, refused, refused_groups AS groups, existing_groups AS existing, outside_allowlist AS outside;
 
 -- name: advance_fan_out
 -- Note how far the fan-out of these events has come; at the end of the audience, mark them completed.

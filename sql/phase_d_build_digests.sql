@@ -36,14 +36,26 @@ pending AS MATERIALIZED (
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = t.user_id
 ),
--- All windows from the oldest pending event to beyond now. Every offset and every change of offset in use since 1972 is a
--- multiple of a quarter of an hour, so quarters grouped by their local day, or by local hour and offset, are the windows,
--- also where a day has 23 or 25 hours, an hour comes twice, or a change is half an hour.
+-- Digests that take no more items (D-5). A key may have been made under another time zone: its window is less than two
+-- days away.
+begun AS MATERIALIZED (
+    SELECT g.digest_key, g.window_end
+      FROM user_alert_digests AS g
+     WHERE g.user_id IN (SELECT user_id FROM pending)
+       AND g.window_start >= (SELECT min(happened_at) FROM pending) - make_interval(days => 2)
+       AND (g.status <> 'queued' OR g.attempts > 0)
+),
+-- All windows from the oldest pending event to beyond now and beyond every digest that has begun. Every offset, and since
+-- 2012 every moment at which one changed, is a multiple of a quarter of an hour, so quarters grouped by their local day,
+-- or by local hour and offset, are the windows, also where a day has 23 or 25 hours, an hour comes twice, or a change is
+-- half an hour.
 quarters AS (
     SELECT q.starts, q.starts AT TIME ZONE $2 AS local,
            (q.starts AT TIME ZONE $2) - (q.starts AT TIME ZONE 'UTC') AS utc_offset
-      FROM (SELECT date_trunc('day', least(min(happened_at), $1::timestamptz)) - make_interval(days => 2) AS first,
-                   date_trunc('day', greatest(max(happened_at), $1::timestamptz)) + make_interval(days => 3) AS last
+      FROM (SELECT date_trunc('day', min(happened_at)) - make_interval(days => 2) AS first,
+                   date_trunc('day', greatest($1::timestamptz, max(happened_at),
+                                              (SELECT max(window_end)::timestamptz FROM begun)))
+                     + make_interval(days => 3) AS last
               FROM pending) AS span
      CROSS JOIN LATERAL generate_series(span.first, span.last, make_interval(mins => 15)) AS q(starts)
      WHERE EXISTS (SELECT FROM pending)
@@ -72,13 +84,6 @@ wanted AS MATERIALIZED (
       FROM pending AS p
       JOIN moments AS m USING (period, happened_at)
      GROUP BY p.user_id, p.channel, p.period, m.starts
-),
-begun AS MATERIALIZED (
-    SELECT g.digest_key
-      FROM user_alert_digests AS g
-     WHERE g.user_id IN (SELECT user_id FROM wanted)
-       AND g.window_start >= (SELECT min(starts) FROM wanted)
-       AND (g.status <> 'queued' OR g.attempts > 0)
 ),
 -- The first window from its own on whose digest has not begun (D-5); nearly always its own.
 own AS (

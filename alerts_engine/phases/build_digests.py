@@ -49,13 +49,14 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
         counts.deliveries_marked_batched += batch.deliveries_marked_batched
         context.progress("digests", counts.digest_items_attached, None)
         if batch.taken == 0:
-            return
+            break
         # A digest that a sender has just begun takes no more items: the next round looks for the next window.
         in_vain = 0 if batch.deliveries_marked_batched else in_vain + 1
         if in_vain == _ROUNDS_WITHOUT_PROGRESS:
             raise PhaseError(
                 f"{batch.taken} digest deliveries found no open window and stay queued: look at their digests"
             )
+    context.check_lock()
 
 
 async def _build_batch(context: PhaseContext, plans: list[dict[str, object]]) -> DigestBatch:

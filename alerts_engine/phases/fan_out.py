@@ -29,10 +29,14 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class FanOutPage:
+class Page:
     last_user: int
-    more: bool
     users: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutPage:
     users_considered: int
     created_instant: int
     created_digest: int
@@ -79,6 +83,7 @@ pending_events = statement("phase_b_fan_out", "pending_events", PendingEvent)
 events_outside_window = statement("phase_b_fan_out", "events_outside_window", Count)
 audience_size = statement("phase_b_fan_out", "audience_size", Count)
 begin_page = command("phase_b_fan_out", "begin_page")
+next_page = statement("phase_b_fan_out", "next_page", Page)
 fan_out_page = statement("phase_b_fan_out", "fan_out_page", FanOutPage)
 advance_fan_out = statement("phase_b_fan_out", "advance_fan_out", Count)
 
@@ -105,8 +110,7 @@ async def _fan_out_together(
     position, done, more = min(event.fanout_position for event in events), 0, True
     while more and not context.stopping.is_set():
         context.check_lock()
-        page, advanced = await _fan_out_page(context, [event.id for event in events], position, plans)
-        counts.add(page)
+        page, advanced = await _fan_out_page(context, counts, [event.id for event in events], position, plans)
         position, done = page.last_user, done + page.users
         # No event left to advance: another runner has completed them.
         more = page.more and advanced > 0
@@ -115,16 +119,18 @@ async def _fan_out_together(
 
 
 async def _fan_out_page(
-    context: PhaseContext, event_ids: list[int], after_user: int, plans: list[dict[str, Any]]
-) -> tuple[FanOutPage, int]:
+    context: PhaseContext, counts: FanOutCounts, event_ids: list[int], after_user: int, plans: list[dict[str, Any]]
+) -> tuple[Page, int]:
+    """Fan out to one page of users; how many events this advanced."""
     page_size = max(SMALLEST_PAGE, min(LARGEST_PAGE, DECISIONS_PER_PAGE // len(event_ids)))
     async with context.database.transaction() as transaction:
         await transaction.run(begin_page, key=FAN_OUT_PAGE_KEY)
-        page = await transaction.row(
+        page = await transaction.row(next_page, after_user=after_user, page_size=page_size)
+        done = await transaction.row(
             fan_out_page,
             event_ids=event_ids,
             after_user=after_user,
-            page_size=page_size,
+            last_user=page.last_user,
             now=context.now,
             time_zone=context.settings.time_zone,
             plans=plans,
@@ -138,4 +144,5 @@ async def _fan_out_page(
             completed=not page.more,
             now=context.now,
         )
+    counts.add(done)
     return page, advanced.count

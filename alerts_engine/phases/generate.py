@@ -61,6 +61,7 @@ async def generate(context: PhaseContext, counts: GenerateCounts) -> None:
             counts.rules_failed += 1
             failures.append(f"rule {rule.path.name}: {error}")
             log.error("rule_failed", rule=rule.path.name, error=str(error))
+    context.check_lock()
     if failures:
         raise PhaseError("; ".join(failures))
 

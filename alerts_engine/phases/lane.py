@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from random import random
 from typing import TYPE_CHECKING
@@ -13,34 +11,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import AlertsEngineError
+from alerts_engine.phases.bell import Bell
+from alerts_engine.phases.flights import Flights
 from alerts_engine.phases.queues import QUEUES
 from alerts_engine.phases.settler import Settled
 from alerts_engine.sending.settlement import settlement_of
 from alerts_engine.sending.token_bucket import Pacer, TokenBucket
 from alerts_engine.statements import command
-from alerts_engine.types import (
-    Alert,
-    Channel,
-    ChannelDown,
-    Envelope,
-    Failed,
-    Outcome,
-    Retry,
-    SendResult,
-    Sent,
-    Skipped,
-    SkipReason,
-)
+from alerts_engine.types import Channel, ChannelDown, Envelope, Outcome, Retry, SendResult, Sent
 
 if TYPE_CHECKING:
     from alerts_engine.channels.base import ChannelAdapter
-    from alerts_engine.phases.bell import Bell
-    from alerts_engine.phases.context import PhaseContext
     from alerts_engine.phases.queues import Queue, Work
-    from alerts_engine.phases.send_counts import SendCounts
     from alerts_engine.phases.settler import Settler
-    from alerts_engine.rendering import Renderer
-    from alerts_engine.sending.backoff import RetryPolicy
+    from alerts_engine.phases.traffic import Traffic
 
 log = structlog.get_logger("alerts_engine.send")
 
@@ -50,84 +34,57 @@ CHAT_INTERVAL_SECONDS = 1.0
 """Telegram takes about one message a second per chat."""
 LONGEST_PAUSE_SECONDS = 60.0
 """A provider that asks for a longer pause gets it: the rest waits in the queue, not in a worker (SPEC C-8)."""
+UNASKED_PAUSE_SECONDS = 1.0
+"""After a 429 that does not say how long to wait."""
+LONGEST_FAILING_SECONDS = 60.0
+"""Outcomes that cannot be written for so long end the lane."""
 _REFILL_SHARE = 4
 """A claim is made when a quarter of the lane is free: one statement for many rows."""
 _MOST_UNWRITTEN = 4
-"""Times the concurrency: outcomes the database does not take are not piled up without end."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """``ALERTS_MAX_SEND_PER_RUN`` over all channels: what is under way is set apart, what was not sent comes back."""
-
-    left: int
-    under_way: int = 0
-
-    def reserve(self, count: int) -> None:
-        self.left -= count
-        self.under_way += count
-
-    def spend(self) -> None:
-        self.under_way -= 1
-
-    def give_back(self, count: int) -> None:
-        self.under_way -= count
-        self.left += count
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What the lanes of one run share."""
-
-    context: PhaseContext
-    renderer: Renderer
-    policy: RetryPolicy
-    counts: SendCounts
-    budget: Budget
-    bell: Bell
-    settler: Settler
-    lanes: set[Channel] = field(default_factory=set)
-    """The channels that still have something to do; they share the concurrency."""
-
-    @property
-    def share(self) -> int:
-        """Sends in flight that each lane may have, so that a slow channel cannot take the others' place (SPEC C-4)."""
-        return max(1, self.context.settings.send_concurrency // max(1, len(self.lanes)))
+"""Times the concurrency: outcomes that the database takes too slowly are not piled up without end."""
+_LONGEST_WAIT_SECONDS = 1.0
 
 
 class Lane:
     """One channel from its first claim to its last outcome."""
 
-    def __init__(self, traffic: Traffic, adapter: ChannelAdapter) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, traffic: Traffic, settler: Settler, adapter: ChannelAdapter) -> None:
+        context, self._clock = traffic.context, asyncio.get_running_loop().time
         self._traffic = traffic
-        self._context = traffic.context
+        self._context = context
+        self._settler = settler
         self._adapter = adapter
-        self._bucket = TokenBucket(self._context.settings.rate_limit(adapter.channel), loop.time)
-        self._pacer = Pacer(CHAT_INTERVAL_SECONDS if adapter.channel is Channel.TELEGRAM else 0.0, loop.time)
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._down: ChannelDown | None = None
-        self._clock = loop.time
+        self._channel = adapter.channel
+        self._bucket = TokenBucket(context.settings.rate_limit(adapter.channel), self._clock)
+        self._pacer = Pacer(CHAT_INTERVAL_SECONDS if adapter.channel is Channel.TELEGRAM else 0.0, self._clock)
+        self._bell = traffic.bells[adapter.channel] = Bell()
+        self._flights = Flights(context.stopping, context.settings.shutdown_seconds, self._bell.ring)
+        self._is_down = False
+        self._broken = 0
 
     async def run(self) -> None:
-        """Send what is due: deliveries, then digests (SPEC C-1). Ends when nothing is due or the run must stop."""
+        """Send what is due: deliveries, then digests (SPEC C-1). Ends when nothing is due or the run must stop.
+
+        Raises what the database raised, but only after the sends that are under way have come to their outcomes.
+        """
         try:
-            for queue in QUEUES:
-                while not self._must_stop() and await self._send_some(queue):
-                    pass
-            await self._wait_for_flights()
+            async with self._flights:
+                for queue in QUEUES:
+                    while await self._send_some(queue):
+                        pass
         finally:
-            self._traffic.lanes.discard(self._adapter.channel)
-            self._traffic.bell.ring()
-            await self._abandon_flights()
+            self._traffic.leave(self._channel)
+            if self._broken:
+                self._traffic.problems.append(
+                    f"{self._broken} sends by {self._channel} broke off by an internal error; their rows are reclaimed "
+                    "when the lease runs out"
+                )
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     def _must_stop(self) -> bool:
         """Whether no more may be claimed; notes the reason."""
-        if self._down is not None:
-            return True
-        context, counts = self._context, self._traffic.counts
+        context = self._context
         reason = None
         if context.stopping.is_set():
             reason = "signal"
@@ -135,13 +92,23 @@ class Lane:
             reason = "lock_lost"
         elif context.deadline is not None and self._clock() >= context.deadline:
             reason = "max_run_seconds"
-        elif self._traffic.budget.left <= 0 and self._traffic.budget.under_way <= 0:
+        elif self._traffic.budget.is_spent:
             reason = "max_send_per_run"
-        elif self._bucket.paused_for() > self._patience():
-            reason = "rate_limited"
+        elif self._settler.failing_for > LONGEST_FAILING_SECONDS:
+            reason = "outcomes_not_written"
         if reason is not None:
-            counts.stop(reason)
-        return reason is not None
+            self._traffic.counts.stop(reason)
+        return reason is not None or self._is_down
+
+    def _must_hold(self) -> bool:
+        """Whether what is claimed already may not go out this moment after all."""
+        lock = self._context.lock
+        return (
+            self._is_down
+            or self._context.stopping.is_set()
+            or (lock is not None and lock.lost.is_set())
+            or self._bucket.paused_for() > 0
+        )
 
     def _patience(self) -> float:
         """How long this run may wait for a paused bucket."""
@@ -150,130 +117,173 @@ class Lane:
 
     def _room(self) -> int:
         """How many rows can be sent this very moment (SPEC C-3)."""
-        traffic, settings = self._traffic, self._context.settings
-        free = traffic.share - len(self._in_flight)
-        if self._in_flight and free < max(1, traffic.share // _REFILL_SHARE):
+        settings, share = self._context.settings, self._traffic.share
+        free = share - len(self._flights)
+        if len(self._flights) and free < max(1, share // _REFILL_SHARE):
             return 0
-        if traffic.settler.unwritten > _MOST_UNWRITTEN * settings.send_concurrency:
+        if self._settler.failing_for or self._settler.unwritten > _MOST_UNWRITTEN * settings.send_concurrency:
             return 0
         batch = self._context.batch_size or settings.send_batch_size
-        return max(0, math.floor(min(free, self._bucket.available(), traffic.budget.left, batch)))
+        return max(0, math.floor(min(free, self._bucket.available(), self._traffic.budget.left, batch)))
 
-    async def _wait(self, *others: float) -> None:
-        """Until something changes: a send ends, a token falls, a chat has rested, or the run must end."""
-        waits = [wait for wait in (self._bucket.wait_for_one(), *others) if wait > 0]
+    async def _is_due(self, queue: Queue) -> bool:
+        """Whether waiting is worth while: rows are due, or will be as soon as they are given back."""
+        if self._settler.is_giving_back(queue):
+            return True
+        context = self._context
+        row = await context.database.row(
+            queue.lifecycle.due,
+            channel=self._channel,
+            now=context.replayed_now,
+            allowlist=context.allowlist,
+            set_aside=self._settler.set_aside(queue),
+        )
+        return row.due
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _wait_for_room(self, queue: Queue) -> bool:
+        """Wait until something can be sent; false when that is not worth while, or would take too long (SPEC C-8)."""
+        is_due = False
+        while self._room() == 0 and not self._must_stop():
+            if not is_due and self._bucket.wait_for_one() > 0:
+                is_due = await self._is_due(queue)
+                if not is_due:
+                    return False
+            elif self._bucket.paused_for() > self._patience():
+                self._traffic.counts.stop("rate_limited")
+                return False
+            else:
+                await self._wait(self._bucket.wait_for_one())
+        return True
+
+    async def _wait(self, seconds: float) -> None:
+        """For so long, or until something changes: a send ends, an outcome is written, the run must stop."""
+        waits = [seconds if seconds > 0 else _LONGEST_WAIT_SECONDS]
         if self._context.deadline is not None:
             waits.append(max(0.01, self._context.deadline - self._clock()))
-        await self._traffic.bell.wait(min(waits, default=1.0))
+        await self._bell.wait(min(waits))
 
     # --- claiming ---------------------------------------------------------------------------------------------------
 
     async def _send_some(self, queue: Queue) -> bool:
-        """One claim's worth, or one wait; false when nothing of ``queue`` is due any more."""
+        """One claim's worth, or one wait; false when nothing of ``queue`` can be sent any more."""
+        if self._must_stop():
+            return False
         room = self._room()
         if room == 0:
-            await self._wait()
-            return True
-        # Set apart before the claim: the other lanes draw on the same budget meanwhile.
-        self._traffic.budget.reserve(room)
+            return await self._wait_for_room(queue)
         resting = self._pacer.resting()
-        claimed: list[Work] = []
-        try:
-            claimed = await self._claim(queue, room, resting)
-        finally:
-            self._traffic.budget.give_back(room - len(claimed))
+        claimed = await self._claim(queue, room, resting)
         if claimed:
             await self._dispatch(queue, claimed)
-            return True
-        if resting:
+        elif self._settler.is_giving_back(queue) or (resting and await self._is_due(queue)):
             await self._wait(self._pacer.wait_for_one())
-            return True
-        return False
+        else:
+            return False
+        return True
 
     async def _claim(self, queue: Queue, room: int, resting: list[str]) -> list[Work]:
-        context = self._context
-        claimed = await queue.claim(
-            context.database,
-            channel=self._adapter.channel,
-            claim_size=room,
-            run_id=context.run_id,
-            lease=timedelta(seconds=context.settings.send_lease_seconds),
-            now=context.replayed_now,
-            allowlist=context.allowlist,
-            resting=resting,
-            set_aside=self._traffic.settler.unwritten_ids(queue),
-        )
+        context, claimed = self._context, list["Work"]()
+        # Set apart before the claim: the other lanes draw on the same budget meanwhile.
+        self._traffic.budget.reserve(room)
+        try:
+            claimed = await queue.claim(
+                context.database,
+                channel=self._channel,
+                claim_size=room,
+                run_id=context.run_id,
+                lease=timedelta(seconds=context.settings.send_lease_seconds),
+                now=context.replayed_now,
+                allowlist=context.allowlist,
+                resting=resting,
+                set_aside=self._settler.set_aside(queue),
+            )
+        finally:
+            self._traffic.give_back(room - len(claimed))
         self._traffic.counts.selected(queue.name, len(claimed))
         return claimed
 
     async def _dispatch(self, queue: Queue, claimed: list[Work]) -> None:
         """Prepare what was claimed, note that the sends begin, and let them go."""
-        ready: list[tuple[Work, Envelope]] = []
+        ready: dict[int, tuple[Work, Envelope]] = {}
         for work in claimed:
-            prepared = prepare(work, self._adapter.channel, self._traffic.renderer)
+            prepared = self._traffic.preparation.prepare(work, self._channel)
             if not isinstance(prepared, Envelope):
                 self._finish(queue, work, prepared)
-            elif self._context.stopping.is_set() or self._is_resting(prepared):
+            elif self._must_hold() or self._is_resting(work):
                 self._give_back(queue, work)
             else:
-                ready.append((work, prepared))
-        begun = await self._begin(queue, [work for work, _ in ready])
-        self._bucket.take(len(begun))
-        for work, envelope in ready:
-            if work.id in begun:
-                task = asyncio.create_task(self._send(queue, work, envelope))
-                self._in_flight.add(task)
-                task.add_done_callback(self._landed)
-            else:  # another run holds it now: not ours to settle
-                self._traffic.budget.give_back(1)
+                ready[work.id] = work, prepared
+        for work, envelope in await self._begin(queue, ready):
+            self._bucket.take(1)
+            self._flights.launch(self._send(queue, work, envelope))
 
-    def _is_resting(self, envelope: Envelope) -> bool:
+    def _is_resting(self, work: Work) -> bool:
         """Whether its chat was written to within the second; if not, it is being written to now."""
-        if self._adapter.channel is not Channel.TELEGRAM:
+        if self._channel is not Channel.TELEGRAM or work.destination is None:
             return False
-        if envelope.destination in self._pacer.resting():
+        if work.destination in self._pacer.resting():
             return True
-        self._pacer.sent_to(envelope.destination)
+        self._pacer.sent_to(work.destination)
         return False
 
-    async def _begin(self, queue: Queue, works: list[Work]) -> set[int]:
-        if not works:
-            return set()
+    async def _begin(self, queue: Queue, ready: dict[int, tuple[Work, Envelope]]) -> list[tuple[Work, Envelope]]:
+        """Note that these sends begin; what may not go out after all is given back."""
+        begun: set[int] = set()
+        if not ready:
+            return []
+        context = self._context
         try:
-            ids = [work.id for work in works]
-            rows = await self._context.database.rows(queue.lifecycle.begin, ids=ids, run_id=self._context.run_id)
-        except AlertsEngineError:
-            # Nothing was sent: give them back as soon as the database answers, and let the lane end.
-            for work in works:
-                self._give_back(queue, work)
-            raise
-        return {row.id for row in rows}
+            rows = await context.database.rows(
+                queue.lifecycle.begin,
+                ids=list(ready),
+                run_id=context.run_id,
+                now=context.replayed_now,
+                send_time=timedelta(seconds=context.settings.send_timeout_seconds),
+            )
+            if not self._must_hold():
+                begun = {row.id for row in rows}
+        finally:
+            for work, _ in ready.values():
+                if work.id not in begun:
+                    self._give_back(queue, work)
+        return [ready[row_id] for row_id in ready if row_id in begun]
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
     async def _send(self, queue: Queue, work: Work, envelope: Envelope) -> None:
-        result = await self._adapter.send(envelope)
-        if result.destination_moved_to is not None:
-            await self._keep_new_chat(envelope.destination, result.destination_moved_to)
-        self._heed(result)
-        self._finish(queue, work, result.outcome)
+        try:
+            result = await self._adapter.send(envelope)
+            if result.destination_moved_to is not None:
+                await self._keep_new_chat(work, result.destination_moved_to)
+            self._heed(result)
+            self._finish(queue, work, result.outcome)
+        except Exception as error:  # noqa: BLE001 - an adapter that breaks must not stop the others (C-5)
+            # Whether it was sent is not known: the row keeps its lease, and is reclaimed as uncertain.
+            log.error("send_broke", channel=self._channel, row=work.id, error=type(error).__name__)
+            self._broken += 1
+            self._traffic.budget.spend()
 
     def _heed(self, result: SendResult) -> None:
         """What one answer says about the whole channel."""
         match result.outcome:
-            case ChannelDown(cause=cause) as down if self._down is None:
-                self._down = down
-                self._traffic.counts.channels_down[self._adapter.channel] = cause
-                log.error("channel_down", channel=self._adapter.channel, cause=cause, error=down.error)
-            case Retry(rate_limited=True, retry_after=seconds) if seconds:
+            case ChannelDown(cause=cause, error=error) if not self._is_down:
+                self._is_down = True
+                self._traffic.counts.channels_down[self._channel] = cause
+                log.error("channel_down", channel=self._channel, cause=cause, error=error)
+            case Retry(rate_limited=True, retry_after=asked):
+                seconds = asked or UNASKED_PAUSE_SECONDS
                 self._bucket.pause(seconds)
-                log.warning("channel_paused", channel=self._adapter.channel, seconds=round(seconds, 1))
+                log.warning("channel_paused", channel=self._channel, seconds=round(seconds, 1))
             case _:
                 pass
 
-    async def _keep_new_chat(self, old: str, new: str) -> None:
+    async def _keep_new_chat(self, work: Work, new: str) -> None:
+        """Write the chat's new id to whoever has the old one (SPEC C-7)."""
+        self._pacer.sent_to(new)
         try:
-            await self._context.database.run(move_telegram_chat, old_chat_id=old, new_chat_id=new)
+            await self._context.database.run(move_telegram_chat, old_chat_id=work.destination, new_chat_id=new)
         except AlertsEngineError as error:
             log.warning("new_chat_id_not_kept", error=str(error))
 
@@ -285,58 +295,13 @@ class Lane:
         if isinstance(outcome, Sent):
             self._traffic.budget.spend()
         else:
-            self._traffic.budget.give_back(1)
-        self._traffic.counts.settled(queue.name, self._adapter.channel, settlement)
-        self._traffic.settler.add(Settled(queue, work.id, settlement))
+            self._traffic.give_back(1)
+        self._traffic.counts.settled(queue.name, self._channel, settlement)
+        self._settler.add(Settled(queue, work.id, settlement))
         self._context.progress("sending", self._traffic.counts.in_all, None)
 
     def _give_back(self, queue: Queue, work: Work) -> None:
         """Queue it again as it was, with no attempt spent."""
-        self._traffic.budget.give_back(1)
+        self._traffic.give_back(1)
         self._traffic.counts.selected(queue.name, -1)
-        self._traffic.settler.add(Settled(queue, work.id, None))
-
-    # --- ending -----------------------------------------------------------------------------------------------------
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        self._traffic.bell.ring()
-        if not task.cancelled() and task.exception() is not None:
-            # Its row keeps its lease and is reclaimed as uncertain: whether it was sent is not known.
-            log.error("send_broke", channel=self._adapter.channel, error=type(task.exception()).__name__)
-
-    async def _wait_for_flights(self) -> None:
-        """Let sends in flight finish; after a signal only for ``ALERTS_SHUTDOWN_SECONDS`` (SPEC CLI-7)."""
-        stopping = asyncio.ensure_future(self._context.stopping.wait())
-        try:
-            while self._in_flight and not stopping.done():
-                await asyncio.wait([*self._in_flight, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if self._in_flight:
-                await asyncio.wait(self._in_flight, timeout=self._context.settings.shutdown_seconds)
-        finally:
-            stopping.cancel()
-
-    async def _abandon_flights(self) -> None:
-        for task in self._in_flight:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._in_flight, return_exceptions=True)
-
-
-def prepare(work: Work, channel: Channel, renderer: Renderer) -> Envelope | Skipped | Failed:
-    """The message of a claimed row, or why there is none (SPEC C-10). Pure."""
-    if not work.channel_enabled:
-        return Skipped(SkipReason.CHANNEL_DISABLED)
-    if work.destination is None or not work.destination.strip():
-        return Skipped(SkipReason.MISSING_DESTINATION)
-    try:
-        if isinstance(work.content, Alert):
-            message = renderer.instant(work.content, channel)
-        elif work.content.items:
-            message = renderer.digest(work.content, channel)
-        else:
-            return Skipped(SkipReason.EMPTY_DIGEST)
-    except Exception as error:  # noqa: BLE001 - one row that cannot be rendered must not stop the others
-        log.error("render_failed", row=work.id, channel=channel, error=type(error).__name__)
-        return Failed("render_failed")
-    return Envelope(work.destination.strip(), message, work.idempotency_key)
+        self._settler.add(Settled(queue, work.id, None))

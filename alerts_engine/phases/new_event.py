@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 _LEAST_SEVERE, _MOST_SEVERE = 1, 5
 _INT4 = 2**31
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,11 @@ COLUMNS = tuple(field.name for field in fields(NewEvent))
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+    return isinstance(value, str) and bool(value.strip()) and _UNSTORABLE.search(value) is None
 
 
 def _is_text_or_none(value: object) -> bool:
-    return value is None or (isinstance(value, str) and "\0" not in value)
+    return value is None or (isinstance(value, str) and _UNSTORABLE.search(value) is None)
 
 
 def _is_severity(value: object) -> bool:
@@ -70,7 +74,21 @@ def _are_ids(value: object) -> bool:
 
 
 def _is_object_or_none(value: object) -> bool:
-    return value is None or isinstance(value, dict)
+    if value is None:
+        return True
+    try:
+        return isinstance(value, dict) and _is_storable(json.loads(json.dumps(value, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _is_storable(value: object) -> bool:
+    """Whether ``jsonb`` can hold what :func:`json.loads` gave."""
+    if isinstance(value, dict):
+        return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_storable, value))
+    return not isinstance(value, str) or _UNSTORABLE.search(value) is None
 
 
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
@@ -83,5 +101,5 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("body", _is_text_or_none, "a text or NULL"),
     ("driver_event_ids", _are_ids, "an array of whole numbers"),
     ("cooldown_key", _is_text_or_none, "a text or NULL"),
-    ("payload", _is_object_or_none, "a JSON object or NULL"),
+    ("payload", _is_object_or_none, "a JSON object (without NaN, infinity or NUL characters) or NULL"),
 )

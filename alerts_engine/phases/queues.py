@@ -74,6 +74,11 @@ class RowId:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    due: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reclaimed:
     reclaimed: int
     failed: int
@@ -97,6 +102,7 @@ class Lifecycle:
 
     reclaim: Statement[Reclaimed]
     skip_unconfigured: Statement[Count]
+    due: Statement[Due]
     begin: Statement[RowId]
     settle: Statement[RowId]
     release: Statement[RowId]
@@ -119,6 +125,7 @@ def _lifecycle(table: str) -> Lifecycle:
     return Lifecycle(
         reclaim=statement(file, f"reclaim_{table}", Reclaimed),
         skip_unconfigured=statement(file, f"skip_unconfigured_{table}", Count),
+        due=statement(file, f"are_{table}_due", Due),
         begin=statement(file, f"begin_{table}", RowId),
         settle=statement(file, f"settle_{table}", RowId),
         release=statement(file, f"release_{table}", RowId),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 MOST_EVENTS = 10_000
 """A rule that finds more than this in one run has lost its condition."""
 
-read_only = command("phase_a_generate", "read_only")
+PATIENCE = "60s"
+"""A rule that takes longer has lost its index, and would keep the others waiting."""
+
+_BEGINS_AS_SELECT = re.compile(
+    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE | re.DOTALL
+)
+_QUERY_CANCELED, _READ_ONLY = "57014", "25006"
+
+begin_rule = command("phase_a_generate", "begin_rule")
 
 
 class _Undone(Exception):  # noqa: N818 - not an error: it carries what was found out of a savepoint that is rolled back
@@ -33,14 +42,31 @@ async def find_events(database: Executor, rule: RuleFile, *, now: datetime, time
 
     Raises :class:`RuleError`, which says what is wrong with the file and what to do.
     """
+    _check_text(rule.text)
     try:
         async with database.transaction() as transaction:
-            await transaction.run(read_only)
+            await transaction.run(begin_rule, patience=PATIENCE)
             raise _Undone(await _select(transaction, rule, now, time_zone))
     except _Undone as undone:
         return undone.found
     except DatabaseError as error:
-        raise RuleError(f"{error}: mend the SQL") from error
+        raise RuleError(_explain(error)) from error
+
+
+def _check_text(text: str) -> None:
+    # A COMMIT, which is no error in PostgreSQL, would end the transaction that keeps a rule from writing.
+    if _BEGINS_AS_SELECT.match(text) is None:
+        raise RuleError("is not a SELECT: a rule begins with SELECT or WITH")
+    if "\0" in text:
+        raise RuleError("contains a NUL character: take it out")
+
+
+def _explain(error: DatabaseError) -> str:
+    if error.sqlstate == _READ_ONLY:
+        return "tries to write or to lock: a rule only reads, the engine inserts what it returns"
+    if error.sqlstate == _QUERY_CANCELED:
+        return f"took longer than {PATIENCE}: narrow it, or add an index"
+    return f"{error}: mend the SQL"
 
 
 async def _select(session: Session, rule: RuleFile, now: datetime, time_zone: str) -> list[NewEvent]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import AlertsEngineError, PhaseError
-from alerts_engine.phases.bell import Bell
-from alerts_engine.phases.lane import Budget, Lane, Traffic
+from alerts_engine.phases.lane import Lane
+from alerts_engine.phases.preparation import Preparation
 from alerts_engine.phases.queues import QUEUES
 from alerts_engine.phases.settler import Settler
+from alerts_engine.phases.traffic import Budget, Traffic
 from alerts_engine.sending.backoff import RetryPolicy
 from alerts_engine.statements import statement
 from alerts_engine.types import Channel
@@ -95,40 +96,50 @@ async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, outlets:
 
 async def _send_on_all_lanes(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> list[str]:
     """Run the lanes to their ends; what went wrong in one is told, and keeps no other from its work."""
-    settings, bell = context.settings, Bell()
-    settler = Settler(context.database, context.run_id, context.replayed_now, bell)
+    settings = context.settings
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_max_seconds, settings.max_attempts)
-    budget = Budget(settings.max_send_per_run)
-    traffic = Traffic(context, outlets.renderer, policy, counts, budget, bell, settler)
-    adapters = [a for channel, a in outlets.adapters.items() if channel not in settings.channels_paused]
-    traffic.lanes.update(adapter.channel for adapter in adapters)
-    waker = asyncio.create_task(_ring_when_stopping(context, bell))
+    traffic = Traffic(context, Preparation(outlets.renderer), policy, counts, Budget(settings.max_send_per_run))
+    settler = Settler(context.database, context.run_id, context.replayed_now, traffic.wake)
+    open_channels = [a for channel, a in outlets.adapters.items() if channel not in settings.channels_paused]
+    lanes = [Lane(traffic, settler, adapter) for adapter in open_channels]
+    waker = asyncio.create_task(_wake_when_stopping(context, traffic))
     try:
-        results = await asyncio.gather(*(Lane(traffic, adapter).run() for adapter in adapters), return_exceptions=True)
+        results = await asyncio.gather(*(lane.run() for lane in lanes), return_exceptions=True)
     finally:
         waker.cancel()
-        problems = await _close(settler, settings.shutdown_seconds)
+        traffic.problems += await _close(settler, context)
     for result in results:
         if isinstance(result, AlertsEngineError):
-            problems.append(str(result))
+            traffic.problems.append(str(result))
         elif isinstance(result, BaseException):
             raise result
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys(traffic.problems))
 
 
-async def _close(settler: Settler, patience: float) -> list[str]:
+async def _close(settler: Settler, context: PhaseContext) -> list[str]:
+    settings = context.settings
     try:
-        await settler.close(patience)
+        await settler.close(
+            stopping=context.stopping,
+            lease_seconds=settings.send_lease_seconds,
+            shutdown_seconds=settings.shutdown_seconds,
+        )
     except PhaseError as error:
         return [str(error)]
     return []
 
 
-async def _ring_when_stopping(context: PhaseContext, bell: Bell) -> None:
-    waits = [context.stopping.wait()] + ([context.lock.lost.wait()] if context.lock is not None else [])
-    for first in asyncio.as_completed(waits):
-        await first
-        bell.ring()
+async def _wake_when_stopping(context: PhaseContext, traffic: Traffic) -> None:
+    """The lanes look up when a signal comes, and when the lock is lost."""
+    signs = [context.stopping] + ([context.lock.lost] if context.lock is not None else [])
+    waits = {asyncio.ensure_future(sign.wait()) for sign in signs}
+    try:
+        while waits:
+            _, waits = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            traffic.wake()
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def list_sendable(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
-from alerts_engine.errors import DatabaseError, DatabaseUnreachableError, PhaseError
+from alerts_engine.errors import AlertsEngineError, DatabaseError, PhaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from alerts_engine.database import Executor
-    from alerts_engine.phases.bell import Bell
     from alerts_engine.phases.queues import Queue
     from alerts_engine.sending.settlement import Settlement
 
@@ -24,6 +26,8 @@ _GATHER_SECONDS = 0.02
 """Outcomes that come within this time are written together."""
 _BATCH = 500
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+_ABOUT_A_ROW = ("22", "23", "P0")
+"""SQLSTATE classes of what is wrong with a row, not with the database: data, constraints, an application's trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +38,40 @@ class Settled:
     row_id: int
     settlement: Settlement | None
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """A row has one outcome at a time."""
+        return self.queue.name, self.row_id
+
+    def is_written_like(self, other: Settled) -> bool:
+        """Whether one statement can write both."""
+        return self.queue is other.queue and (self.settlement is None) == (other.settlement is None)
+
 
 class Settler:
-    """Keeps every outcome until it is written; a write that fails is tried again, and no row is lost from memory."""
+    """Keeps every outcome until it is written; a write that fails is tried again, and no outcome is lost from memory."""
 
-    def __init__(self, database: Executor, run_id: str, replayed_now: datetime | None, bell: Bell) -> None:
+    def __init__(
+        self, database: Executor, run_id: str, replayed_now: datetime | None, on_written: Callable[[], None]
+    ) -> None:
         self._database = database
         self._run_id = run_id
         self._now = replayed_now
-        self._bell = bell
-        self._unwritten: list[Settled] = []
+        self._on_written = on_written
+        self._clock = asyncio.get_running_loop().time
+        self._unwritten: dict[tuple[str, int], Settled] = {}
+        self._refused: dict[tuple[str, int], Settled] = {}
+        self._lost: set[tuple[str, int]] = set()
+        self._failing_since: float | None = None
         self._news = asyncio.Event()
         self._closing = False
         self._writer = asyncio.create_task(self._write_on())
 
+    # --- what the lanes see -----------------------------------------------------------------------------------------
+
     def add(self, settled: Settled) -> None:
         """Have this written soon."""
-        self._unwritten.append(settled)
+        self._unwritten[settled.key] = settled
         self._news.set()
 
     @property
@@ -58,59 +79,108 @@ class Settler:
         """How many outcomes the database does not know yet."""
         return len(self._unwritten)
 
-    def unwritten_ids(self, queue: Queue) -> list[int]:
-        """The rows of ``queue`` that must not be claimed again by this run."""
-        return [settled.row_id for settled in self._unwritten if settled.queue is queue]
+    @property
+    def failing_for(self) -> float:
+        """Seconds for which nothing could be written; 0 when the last write went well."""
+        return 0.0 if self._failing_since is None else max(self._clock() - self._failing_since, 1e-9)
 
-    async def close(self, patience: float) -> None:
-        """Write what is left, trying for ``patience`` seconds; raises :class:`PhaseError` when that was not enough."""
+    def is_giving_back(self, queue: Queue) -> bool:
+        """Whether rows of ``queue`` are on their way back to ``queued``."""
+        return any(settled.queue is queue and settled.settlement is None for settled in self._unwritten.values())
+
+    def set_aside(self, queue: Queue) -> list[int]:
+        """The rows of ``queue`` that must not be claimed again by this run: what became of them is not written."""
+        kept = (self._unwritten, self._refused, self._lost)
+        return [row_id for keys in kept for name, row_id in keys if name == queue.name]
+
+    async def close(self, *, stopping: asyncio.Event, lease_seconds: float, shutdown_seconds: float) -> None:
+        """Write what is left; raises :class:`PhaseError` when that cannot be done.
+
+        It is tried for as long as the leases hold, since after that the rows are sent again; after a signal only for
+        ``shutdown_seconds``.
+        """
+        self._unwritten |= self._refused
+        self._refused = {}
         self._closing = True
         self._news.set()
-        _, late = await asyncio.wait([self._writer], timeout=patience)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
-        if self._unwritten:
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait([self._writer, stop], timeout=lease_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                await asyncio.wait([self._writer], timeout=shutdown_seconds)
+        finally:
+            stop.cancel()
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._writer
+        if self._unwritten or self._refused:
             raise PhaseError(
-                f"{len(self._unwritten)} outcomes could not be written; their rows stay 'sending' until the lease "
-                "runs out, and are then treated as ALERTS_UNCERTAIN_SEND says"
+                f"{len(self._unwritten) + len(self._refused)} outcomes could not be written; their rows stay 'sending' "
+                "until the lease runs out, and are then treated as ALERTS_UNCERTAIN_SEND says"
             )
 
+    # --- writing ----------------------------------------------------------------------------------------------------
+
     async def _write_on(self) -> None:
+        """Write whatever comes, until all is written and the settler is closing."""
         pause = _FIRST_PAUSE_SECONDS
-        while self._unwritten or not self._closing:
+        while not (self._closing and not self._unwritten):
             await self._news.wait()
             if not self._closing and len(self._unwritten) < _BATCH:
                 await asyncio.sleep(_GATHER_SECONDS)
             self._news.clear()
             try:
-                await self._write()
-                pause = _FIRST_PAUSE_SECONDS
-            except (DatabaseUnreachableError, DatabaseError) as error:
-                log.warning("settle_failed", outcomes=len(self._unwritten), error=str(error))
+                await self._write_all()
+            except Exception as error:  # noqa: BLE001 - an outcome is not given up for any reason
+                self._note_failure(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            if self._unwritten or self._closing:
                 self._news.set()
+            else:
+                self._failing_since = None
+                pause = _FIRST_PAUSE_SECONDS
+                self._on_written()
 
-    async def _write(self) -> None:
-        """One batch of one queue and one way of writing; what is written leaves the memory."""
+    def _note_failure(self, error: Exception) -> None:
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        text = str(error) if isinstance(error, AlertsEngineError) else type(error).__name__
+        log.warning("settle_failed", outcomes=len(self._unwritten), error=text)
+
+    async def _write_all(self) -> None:
         while self._unwritten:
-            first = self._unwritten[0]
-            same = [
-                s
-                for s in self._unwritten
-                if s.queue is first.queue and (s.settlement is None) == (first.settlement is None)
-            ]
-            batch = same[:_BATCH]
-            written = await (self._release(batch) if first.settlement is None else self._settle(batch))
-            if written < len(batch):
-                log.warning("lease_lost", queue=first.queue.name, rows=len(batch) - written)
-            gone = set(map(id, batch))
-            self._unwritten = [s for s in self._unwritten if id(s) not in gone]
-            self._bell.ring()
+            first = next(iter(self._unwritten.values()))
+            alike = (settled for settled in self._unwritten.values() if settled.is_written_like(first))
+            await self._write(list(islice(alike, _BATCH)))
 
-    async def _settle(self, batch: list[Settled]) -> int:
+    async def _write(self, batch: list[Settled]) -> None:
+        """One batch in one statement; what is written leaves the memory."""
+        try:
+            written = await (self._release(batch) if batch[0].settlement is None else self._settle(batch))
+        except DatabaseError as error:
+            if not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
+                raise
+            await self._write_apart(batch, error)
+            return
+        for settled in batch:
+            del self._unwritten[settled.key]
+        lost = {settled.key for settled in batch if settled.row_id not in written}
+        if lost:
+            log.warning("lease_lost", queue=batch[0].queue.name, rows=len(lost))
+            self._lost |= lost
+
+    async def _write_apart(self, batch: list[Settled], error: DatabaseError) -> None:
+        """One row that the database refuses must not keep the others from being written (SPEC C-5)."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(batch[:middle])
+            await self._write(batch[middle:])
+            return
+        (settled,) = batch
+        log.error("outcome_refused", queue=settled.queue.name, row=settled.row_id, error=str(error))
+        self._refused[settled.key] = self._unwritten.pop(settled.key)
+
+    async def _settle(self, batch: list[Settled]) -> set[int]:
         outcomes = [(settled.row_id, settled.settlement) for settled in batch if settled.settlement is not None]
         rows = await self._database.rows(
             batch[0].queue.lifecycle.settle,
@@ -124,8 +194,9 @@ class Settler:
             failure_kinds=[settlement.failure_kind for _, settlement in outcomes],
             provider_message_ids=[settlement.provider_message_id for _, settlement in outcomes],
         )
-        return len(rows)
+        return {row.id for row in rows}
 
-    async def _release(self, batch: list[Settled]) -> int:
+    async def _release(self, batch: list[Settled]) -> set[int]:
         ids = [settled.row_id for settled in batch]
-        return len(await self._database.rows(batch[0].queue.lifecycle.release, run_id=self._run_id, ids=ids))
+        rows = await self._database.rows(batch[0].queue.lifecycle.release, run_id=self._run_id, ids=ids)
+        return {row.id for row in rows}

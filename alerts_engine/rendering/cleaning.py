@@ -30,6 +30,7 @@ _GLUE_RUNS = re.compile(rf"(?=[{_GLUE}])([{_EMOJI_VARIATIONS}]?[{_JOINERS}]?)[{_
 _MARK_TOWERS = re.compile(rf"([{_MARKS}]{{3}})[{_MARKS}]+")
 
 _LONGEST_GRAPHEME = 32
+_MOST_LINES = 40
 _REGIONAL_INDICATORS = ("\U0001f1e6", "\U0001f1ff")
 _SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")
 
@@ -40,9 +41,13 @@ def clean(text: str, limit: int) -> str:
 
 
 def clean_lines(text: str, limit: int) -> tuple[str, ...]:
-    """The non-blank lines of ``text``, each cleaned, together at most ``limit`` UTF-16 units."""
-    lines = [_one_line(line) for line in text.splitlines()]
-    kept = cut("\n".join(line for line in lines if line), limit)
+    """The non-blank lines of ``text``, each cleaned, together at most ``limit`` UTF-16 units.
+
+    Lines that would make a very long column are run together.
+    """
+    lines = [line for line in map(_one_line, text.splitlines()) if line]
+    column = [*lines[: _MOST_LINES - 1], " ".join(lines[_MOST_LINES - 1 :])]
+    kept = cut("\n".join(column).rstrip("\n"), limit)
     return tuple(kept.split("\n")) if kept else ()
 
 
@@ -72,8 +77,8 @@ def _visible(text: str) -> str:
     text = _UNWANTED.sub("", _SURROGATES.sub("\ufffd", text))
     if text.isascii():
         return text
-    text = _MARK_TOWERS.sub(r"\1", _STRAY_GLUE.sub("", text))
-    return _GLUE_RUNS.sub(r"\1", text)
+    text = _MARK_TOWERS.sub(r"\1", _GLUE_RUNS.sub(r"\1", text))
+    return _STRAY_GLUE.sub("", text)
 
 
 def _index_at(text: str, units: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from alerts_engine.errors import TemplateError
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alerts_engine.rendering.template_problem import TemplateProblem
-    from alerts_engine.rendering.views import AlertView, DigestView
+    from alerts_engine.rendering.templating import Context, Render
+    from alerts_engine.rendering.views import AlertView, DigestTeller, DigestView
     from alerts_engine.types import Alert, DigestContent, Message
 
 Made = TypeVar("Made")
@@ -60,12 +60,14 @@ class Renderer:
         view = self._views.alert(alert)
         match channel:
             case Channel.EMAIL:
-                return self._email("instant", self._context(alert=view))
+                context = self._context(alert=view)
+                html = self._templates.use("instant.email.html", lambda render: _not_blank(render(context)))
+                return self._email("instant", html, context)
             case Channel.TELEGRAM:
-                finish = partial(_telegram, must_fit=True)
-                return self._templates.render("instant.telegram.html", self._context(alert=view), finish)
+                context = self._context(alert=view)
+                return self._templates.use("instant.telegram.html", lambda render: _telegram(render(context)))
             case Channel.SMS:
-                return self._sms(view)
+                return self._templates.use("instant.sms.txt", lambda render: self._sms(render, view))
             case _:
                 assert_never(channel)
 
@@ -78,9 +80,10 @@ class Renderer:
             raise ValueError("a digest without items has no message")
         match channel:
             case Channel.EMAIL:
-                return self._digest_email(digest)
+                return self._digest_email(self._views.digest(digest, in_full=ITEMS_IN_FULL))
             case Channel.TELEGRAM:
-                return self._digest_telegram(digest)
+                teller = self._views.digest(digest, in_full=ITEMS_IN_FULL)
+                return self._templates.use("digest.telegram.html", lambda render: self._digest_telegram(render, teller))
             case Channel.SMS:
                 raise ValueError("there are no SMS digests")
             case _:
@@ -88,52 +91,52 @@ class Renderer:
 
     # --- one channel each ----------------------------------------------------------------------------------
 
-    def _email(self, kind: str, context: dict[str, object]) -> EmailMessage:
+    def _email(self, kind: str, html: str, context: Context) -> EmailMessage:
         return EmailMessage(
-            subject=self._templates.render(f"{kind}.email.subject.txt", context, _subject),
-            html=self._templates.render(f"{kind}.email.html", context, _not_blank),
-            text=self._templates.render(f"{kind}.email.txt", context, _tidy),
+            subject=self._templates.use(f"{kind}.email.subject.txt", lambda render: _subject(render(context))),
+            html=html,
+            text=self._templates.use(f"{kind}.email.txt", lambda render: _tidy(render(context))),
         )
 
-    def _digest_email(self, digest: DigestContent) -> EmailMessage:
-        teller = self._views.digest(digest, in_full=ITEMS_IN_FULL)
-        return _largest(
+    def _digest_email(self, teller: DigestTeller) -> EmailMessage:
+        def make(render: Render) -> tuple[int, str]:
+            return _largest(
+                0,
+                len(teller.full.items),
+                make=lambda count: (count, _not_blank(render(self._context(digest=teller.telling(count))))),
+                fits=lambda told: len(told[1].encode()) <= DIGEST_HTML_BYTES,
+            )
+
+        count, html = self._templates.use("digest.email.html", make)
+        return self._email("digest", html, self._context(digest=teller.telling(count)))
+
+    def _digest_telegram(self, render: Render, teller: DigestTeller) -> TelegramMessage:
+        text = _largest(
             0,
             len(teller.full.items),
-            make=lambda count: self._email("digest", self._context(digest=teller.telling(count))),
-            fits=lambda email: len(email.html.encode()) <= DIGEST_HTML_BYTES,
+            make=lambda count: render(self._context(digest=teller.telling(count))),
+            fits=_fits_telegram,
         )
+        return _telegram(text)
 
-    def _digest_telegram(self, digest: DigestContent) -> TelegramMessage:
-        teller = self._views.digest(digest, in_full=ITEMS_IN_FULL)
-
-        def make(count: int) -> TelegramMessage:
-            context = self._context(digest=teller.telling(count))
-            return self._templates.render("digest.telegram.html", context, partial(_telegram, must_fit=count == 0))
-
-        return _largest(0, len(teller.full.items), make=make, fits=_fits_telegram)
-
-    def _sms(self, view: AlertView) -> SmsMessage:
+    def _sms(self, render: Render, view: AlertView) -> SmsMessage:
         """The essential in one segment: first the headline gives way, then the link; whole if neither helps."""
         for shown in (view, replace(view, link=None)) if view.link else (view,):
-            message = self._sms_of_one_segment(shown)
+            message = self._shortened_sms(render, shown)
             if message.segments == 1:
                 return message
-        return self._sms_text(view)
+        return _sms(render(self._context(alert=view)))
 
-    def _sms_of_one_segment(self, view: AlertView) -> SmsMessage:
+    def _shortened_sms(self, render: Render, view: AlertView) -> SmsMessage:
         longest = utf16_length(view.lead)
         return _largest(
             min(_SHORTEST_SMS_LEAD, longest),
             longest,
-            make=lambda limit: self._sms_text(replace(view, lead=cut(view.lead, limit))),
+            make=lambda limit: _sms(render(self._context(alert=replace(view, lead=cut(view.lead, limit))))),
             fits=lambda message: message.segments == 1,
         )
 
-    def _sms_text(self, view: AlertView) -> SmsMessage:
-        return self._templates.render("instant.sms.txt", self._context(alert=view), _sms)
-
-    def _context(self, **views: AlertView | DigestView) -> dict[str, object]:
+    def _context(self, **views: AlertView | DigestView) -> Context:
         return {**views, "preferences_link": self._views.preferences_link}
 
 
@@ -172,15 +175,14 @@ def _tidy(text: str) -> str:
     return (_BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text) + "\n"
 
 
-def _telegram(text: str, *, must_fit: bool) -> TelegramMessage:
-    message = TelegramMessage(_tidy(text).rstrip())
-    if not _fits_telegram(message) and must_fit:
+def _telegram(text: str) -> TelegramMessage:
+    if not _fits_telegram(text):
         raise TemplateError("the template renders to more than Telegram takes")
-    return message
+    return TelegramMessage(_tidy(text).rstrip())
 
 
-def _fits_telegram(message: TelegramMessage) -> bool:
-    return parsed_length(message.text) <= LONGEST_TEXT
+def _fits_telegram(text: str) -> bool:
+    return parsed_length(_tidy(text)) <= LONGEST_TEXT
 
 
 def _sms(text: str) -> SmsMessage:

@@ -11,26 +11,13 @@ from alerts_engine.rendering.cleaning import utf16_length
 LONGEST_TEXT = 4096
 """UTF-16 units after parsing (SPEC M-2)."""
 
-_TOKEN = re.compile(r"<(?P<end>/?)(?P<tag>[a-z][a-z-]*)(?P<attribute>(?: [a-z]+(?:=\"[^\"<>]*\")?)?)>")
-_TAGS = frozenset(
-    {
-        "b",
-        "strong",
-        "i",
-        "em",
-        "u",
-        "ins",
-        "s",
-        "strike",
-        "del",
-        "a",
-        "code",
-        "pre",
-        "blockquote",
-        "tg-spoiler",
-    }
-)
-_ATTRIBUTES = re.compile(r"a: href=\"[^\"]+\"|code: class=\"language-[^\"]+\"|blockquote: expandable|[a-z-]+:")
+_TOKEN = re.compile(r"<(?P<end>/?)(?P<tag>[a-z][a-z0-9-]*)(?P<attributes>[^<>]*)>")
+_PLAIN_TAGS = ("b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "pre", "tg-spoiler")
+_ATTRIBUTES = dict.fromkeys(_PLAIN_TAGS, re.compile("")) | {
+    "a": re.compile(r" href=\"[^\"]+\""),
+    "code": re.compile(r"(?: class=\"language-[^\"]+\")?"),
+    "blockquote": re.compile(r"(?: expandable)?"),
+}
 _BARE = re.compile(r"[<>]|&(?!(?:lt|gt|amp|quot|#[0-9]{1,7}|#x[0-9a-f]{1,6});)")
 
 
@@ -46,12 +33,16 @@ def parsed_length(text: str) -> int:
 def _check_nesting(text: str) -> None:
     open_tags: list[str] = []
     for token in _TOKEN.finditer(text):
-        tag = token["tag"]
-        if tag not in _TAGS or not _ATTRIBUTES.fullmatch(f"{tag}:{token['attribute']}"):
-            raise TemplateError(f"Telegram message: <{tag}> is not a tag of Telegram, or has a wrong attribute")
         if not token["end"]:
-            open_tags.append(tag)
-        elif not open_tags or open_tags.pop() != tag:
-            raise TemplateError(f"Telegram message: </{tag}> closes nothing")
+            _check_start(token)
+            open_tags.append(token["tag"])
+        elif not open_tags or open_tags.pop() != token["tag"] or token["attributes"]:
+            raise TemplateError(f"Telegram message: {token[0]} closes nothing")
     if open_tags:
         raise TemplateError(f"Telegram message: <{open_tags[-1]}> is not closed")
+
+
+def _check_start(token: re.Match[str]) -> None:
+    attributes = _ATTRIBUTES.get(token["tag"])
+    if attributes is None or not attributes.fullmatch(token["attributes"]):
+        raise TemplateError(f"Telegram message: {token[0]} is not a tag of Telegram's")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import structlog
 from jinja2 import (
@@ -23,9 +23,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from alerts_engine.rendering.template_problem import TemplateProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 Result = TypeVar("Result")
+Context: TypeAlias = "dict[str, object]"
+Render: TypeAlias = "Callable[[Context], str]"
+"""Renders one template with a context."""
 
 _BUILT_IN_DIR = Path(__file__).parent / "templates"
 _BUILT_IN_NAMES = frozenset(path.name for path in _BUILT_IN_DIR.iterdir())
@@ -46,14 +49,14 @@ class Templates:
         self._own = _own_environment(self._own_dir) if self._own_dir else self._built_in
         self._on_broken = on_broken or _warn_once()
 
-    def render(self, name: str, context: Mapping[str, object], finish: Callable[[str], Result]) -> Result:
-        """What ``finish`` makes of template ``name``; it raises when it cannot use the text."""
+    def use(self, name: str, make: Callable[[Render], Result]) -> Result:
+        """What ``make`` makes with template ``name``; it raises when it cannot make a message of what comes out."""
         if self._own_dir:
             try:
-                return finish(self._own.get_template(name).render(context))
+                return make(self._own.get_template(name).render)
             except Exception as error:  # noqa: BLE001 - an own template can fail in any way; the alert goes out all the same
                 self._on_broken(_problem(error, name, self._own_dir))
-        return finish(self._built_in.get_template(name).render(context))
+        return make(self._built_in.get_template(name).render)
 
 
 def unknown_files(folder: Path) -> Iterator[TemplateProblem]:

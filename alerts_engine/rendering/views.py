@@ -128,7 +128,14 @@ class Views:
         at = self._times.time_of_day(alert.created_at, day) if day else self._times.moment(alert.created_at)
         assets, score = _assets(alert.scope_assets), _score(alert.value)
         reference = None if link else str(alert.event_id)
-        facts = (("Type", kind), ("Region", region), ("Assets", assets), ("Score", score), ("Time", at), ("Reference", reference))
+        facts = (
+            ("Type", kind),
+            ("Region", region),
+            ("Assets", assets),
+            ("Score", score),
+            ("Time", at),
+            ("Reference", reference),
+        )
         return AlertView(
             id=alert.event_id,
             type=kind,

@@ -80,11 +80,8 @@ def _already_used() -> RefusedError:
 def _note(call: Call, payload: Mapping[str, object]) -> None:
     match payload:
         case {"to": [*people]}:
-            call.destination = ", ".join(
-                person["email"]
-                for person in people
-                if isinstance(person, dict) and isinstance(person.get("email"), str)
-            )
+            emails = (person.get("email") for person in people if isinstance(person, dict))
+            call.destination = ", ".join(email for email in emails if isinstance(email, str)) or None
     match payload:
         case {"headers": {"idempotencyKey": str(key)}}:
             call.idempotency_key = key

@@ -81,7 +81,10 @@ class Fault:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            problems = (f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors())
+            problems = (
+                f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg'].removeprefix('Value error, ')}"
+                for one in error.errors()
+            )
             raise FaultError("; ".join(problems)) from error
 
     def as_json(self) -> dict[str, object]:

@@ -6,6 +6,7 @@ WITH newest AS (
     SELECT DISTINCT ON (region, asset) region, asset, risk_score, direction
       FROM asset_risk
      WHERE window_days = 7
+       AND risk_score IS NOT NULL
        AND calculated_at <= $1::timestamptz
        AND calculated_at > $1::timestamptz - make_interval(days => 7)
      ORDER BY region, asset, calculated_at DESC, id DESC
@@ -21,8 +22,8 @@ SELECT 'ASSET_RISK_SPIKE' AS alert_type,
        CASE WHEN s.risk_score >= 90 THEN 5 WHEN s.risk_score >= 80 THEN 4 ELSE 3 END AS severity,
        format('%s risk in %s at %s', initcap(s.asset), s.region, round(s.risk_score::numeric)) AS headline,
        concat_ws(' ',
-           format('The 7-day risk of %s in %s stands at %s of 100', s.asset, s.region, round(s.risk_score::numeric, 1))
-             || CASE WHEN s.direction IS NULL THEN '.' ELSE format(', direction %s.', s.direction) END,
+           format('The 7-day risk of %s in %s stands at %s of 100%s.', s.asset, s.region,
+                  round(s.risk_score::numeric, 1), ', direction ' || s.direction),
            'Main drivers: ' || nullif(drivers.titles, '') || '.') AS body,
        drivers.event_ids AS driver_event_ids,
        format('ASSET_RISK_SPIKE:%s:%s:%s', s.region, s.asset, s.day) AS cooldown_key,
@@ -30,14 +31,15 @@ SELECT 'ASSET_RISK_SPIKE' AS alert_type,
        jsonb_build_object('value', s.risk_score, 'direction', s.direction, 'window_days', 7) AS payload
   FROM spikes AS s
  CROSS JOIN LATERAL (
-       SELECT coalesce(array_agg(top.event_id ORDER BY top.weighted_score DESC, top.id), '{}') AS event_ids,
-              string_agg(top.title, '; ' ORDER BY top.weighted_score DESC, top.id) AS titles
-         FROM (SELECT r.id, r.event_id, r.weighted_score, e.title
+       SELECT coalesce(array_agg(top.event_id ORDER BY top.place), '{}') AS event_ids,
+              string_agg(top.title, '; ' ORDER BY top.place) AS titles
+         FROM (SELECT r.event_id, e.title,
+                      row_number() OVER (ORDER BY r.weighted_score DESC NULLS LAST, r.id) AS place
                  FROM risk_events AS r
-                 LEFT JOIN events AS e ON e.id = r.event_id
+                 JOIN events AS e ON e.id = r.event_id
                 WHERE r.region = s.region
                   AND r.created_at <= $1::timestamptz
                   AND r.created_at > $1::timestamptz - make_interval(days => 7)
-                ORDER BY r.weighted_score DESC NULLS LAST, r.id
+                ORDER BY place
                 LIMIT 3) AS top
        ) AS drivers

@@ -12,6 +12,7 @@ import subprocess
 from base64 import b64decode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -21,8 +22,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from alerts_engine.channels import build_adapters, create_session
+from alerts_engine.channels import build_adapters, create_session, telegram
 from alerts_engine.channels.http import BODY_LIMIT
+from alerts_engine.sandbox import Fault, Sandbox
 from alerts_engine.settings import Settings
 from alerts_engine.types import (
     Channel,
@@ -42,6 +44,8 @@ from alerts_engine.types import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 KEY = UUID("3f0c5b9e-0000-4000-8000-000000000001")
 MESSAGES: dict[Channel, Message] = {
@@ -64,7 +68,7 @@ every_provider = pytest.mark.parametrize(("provider", "channel"), PROVIDERS)
 def settings(base_url: str, provider: str = "brevo", **overrides: object) -> Settings:
     values: dict[str, object] = {
         "email_provider": provider if provider in {"brevo", "resend"} else "brevo",
-        "email_from": "Risk, Desk <alerts@example.org>",
+        "email_from": '"Risk, Desk" <alerts@example.org>',
         "brevo_api_key": "brevo-key",
         "resend_api_key": "resend-key",
         "telegram_bot_token": "42:bot-token",
@@ -211,6 +215,7 @@ async def test_twilio_gets_a_form_with_a_validity_period(provider_server: Provid
         ("Énergie <a@b.example>", {"email": "a@b.example", "name": "Énergie"}, "Énergie <a@b.example>"),
         ('"R \\"D\\"" <a@b.example>', {"email": "a@b.example", "name": 'R "D"'}, '"R \\"D\\"" <a@b.example>'),
         ("R\tD <a@b.example>", {"email": "a@b.example", "name": "R D"}, "R D <a@b.example>"),
+        ("R\u2028D <a@b.example>", {"email": "a@b.example", "name": "R D"}, "R D <a@b.example>"),
     ],
 )
 async def test_the_sender_is_taken_apart_once(
@@ -339,7 +344,7 @@ async def test_an_adapter_takes_only_its_own_kind_of_message(provider_server: Pr
     """C-6: a mistake of ours is an error, not an outcome, and its text has no destination in it."""
     async with create_session() as session:
         adapter = build_adapters(settings(provider_server.url), session)[Channel.SMS]
-        with pytest.raises(TypeError, match="^this channel carries SmsMessage, not EmailMessage$"):
+        with pytest.raises(TypeError, match=r"^this channel carries SmsMessage, not EmailMessage$"):
             await adapter.send(envelope(Channel.EMAIL))
 
 
@@ -368,6 +373,25 @@ async def test_a_message_follows_its_group_to_the_new_id(
     assert [request.json["chat_id"] for request in provider_server.requests] == ["-100200", "-1001234567890"]
 
 
+async def test_a_second_step_gets_only_the_time_that_is_left(
+    provider_server: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-7: following a group to its new id does not outlast the timeout, on which the lease is built."""
+    provider_server.answer(400, MOVED)
+    provider_server.answer(200, {"ok": True, "result": {"message_id": 8}})
+    clock = SimpleNamespace(monotonic=iter([100.0, 120.0]).__next__)
+    monkeypatch.setattr(telegram, "time", clock)
+    result = await send(provider_server.url, "telegram", Channel.TELEGRAM, send_timeout_seconds=20)
+    assert result == SendResult(Retry("timeout"), destination_moved_to="-1001234567890")
+
+
+async def test_only_a_bad_request_tells_of_a_move(provider_server: Provider) -> None:
+    """C-7: a bot that was put out of the group does not follow it."""
+    provider_server.answer(403, MOVED | {"error_code": 403})
+    assert await send(provider_server.url, "telegram", Channel.TELEGRAM) == SendResult(Failed("telegram_403"))
+    assert len(provider_server.requests) == 1
+
+
 @pytest.mark.parametrize("new_id", [-100200, 0, True, "-1001234567890", None, 2**63, 1.5, {}])
 async def test_a_move_to_nowhere_is_an_ordinary_refusal(provider_server: Provider, new_id: object) -> None:
     """C-7: only another chat id is a place to go to."""
@@ -378,34 +402,31 @@ async def test_a_move_to_nowhere_is_an_ordinary_refusal(provider_server: Provide
 
 # --- servers that speak nonsense ------------------------------------------------------------------------------------
 
-Talk = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
-
 
 @asynccontextmanager
 async def tcp_server(talk: Talk, **options: object) -> AsyncIterator[str]:
-    """A server that reads one request and then does what ``talk`` does."""
-    done = asyncio.Event()
+    """A server that reads the head of one request and then does what ``talk`` does, until the block ends."""
+    conversations: set[asyncio.Task[None]] = set()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            talking = asyncio.ensure_future(talk(reader, writer))
-            stopped = asyncio.ensure_future(done.wait())
-            await asyncio.wait({talking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (talking, stopped):
-                task.cancel()
-            await asyncio.gather(talking, stopped, return_exceptions=True)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+            await talk(reader, writer)
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, **options)
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversations.add(asyncio.create_task(converse(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        done.set()
         server.close()
+        for conversation in conversations:
+            conversation.cancel()
+        # A client that leaves in the middle is what many of these tests are about.
+        await asyncio.gather(*conversations, return_exceptions=True)
         await server.wait_closed()
 
 
@@ -506,22 +527,14 @@ async def test_silence_is_a_timeout(provider: str, channel: Channel, talk: Talk)
         assert await send(url, provider, channel, send_timeout_seconds=0.2) == SendResult(Retry("timeout"))
 
 
-async def test_a_second_step_gets_only_the_time_that_is_left() -> None:
-    """C-7: following a group to its new id does not outlast the timeout, on which the lease is built."""
-    calls = 0
-
-    async def move_then_hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            await body_of(json.dumps(MOVED).encode(), b"400 Bad Request")(reader, writer)
-        else:
-            await hang(reader, writer)
-
-    async with tcp_server(move_then_hang) as url:
-        result = await send(url, "telegram", Channel.TELEGRAM, send_timeout_seconds=1)
-    assert result == SendResult(Retry("timeout"), destination_moved_to="-1001234567890")
-    assert calls == 2
+@every_provider
+async def test_the_timeout_is_the_one_of_the_settings(
+    provider_server: Provider, provider: str, channel: Channel
+) -> None:
+    """Section 4: a call has ``ALERTS_SEND_TIMEOUT_SECONDS``; with next to none, even a good answer is late."""
+    provider_server.answer(200, json.loads(ACCEPTED))
+    result = await send(provider_server.url, provider, channel, send_timeout_seconds=1e-9)
+    assert result == SendResult(Retry("timeout"))
 
 
 async def test_cancellation_passes_through() -> None:
@@ -559,11 +572,12 @@ async def test_an_unknown_host_is_transient(provider: str, channel: Channel) -> 
 
 
 @every_provider
-async def test_a_server_without_tls_gets_nothing(provider: str, channel: Channel) -> None:
+async def test_a_server_without_tls_gets_nothing(provider_server: Provider, provider: str, channel: Channel) -> None:
     """C-6: https to a server that speaks plain HTTP never gets as far as the message."""
-    async with tcp_server(body_of(ACCEPTED)) as url:
-        result = await send(url.replace("http:", "https:"), provider, channel)
+    provider_server.answer(200, json.loads(ACCEPTED))
+    result = await send(provider_server.url.replace("http:", "https:"), provider, channel)
     assert result == SendResult(Retry("tls_error"))
+    assert provider_server.requests == []
 
 
 @pytest.fixture(scope="session")
@@ -587,9 +601,16 @@ async def test_a_certificate_that_nobody_vouches_for_gets_nothing(
     provider: str, channel: Channel, self_signed: ssl.SSLContext
 ) -> None:
     """O-3: certificates are verified; credentials and message stay here."""
-    async with tcp_server(body_of(ACCEPTED), ssl=self_signed) as url:
+    reached: list[bool] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(True)
+        await body_of(ACCEPTED)(reader, writer)
+
+    async with tcp_server(answer, ssl=self_signed) as url:
         result = await send(url.replace("http:", "https:"), provider, channel)
     assert result == SendResult(Retry("tls_error"))
+    assert reached == []
 
 
 # --- nothing leaks --------------------------------------------------------------------------------------------------
@@ -641,3 +662,51 @@ async def test_there_are_adapters_for_configured_channels_only(
         adapters = build_adapters(configured, session)
     assert {channel.value: adapter.provider for channel, adapter in adapters.items()} == channels
     assert set(adapters) == {channel for channel in Channel if configured.is_configured(channel)}
+
+
+# --- the sandbox speaks as the providers do -------------------------------------------------------------------------
+
+
+@every_provider
+async def test_the_sandbox_takes_the_message_as_it_was_sent(provider: str, channel: Channel) -> None:
+    """C-5: what is sent is what the user gets."""
+    async with Sandbox.start() as sandbox:
+        result = await send(sandbox.url, provider, channel)
+        (message,) = sandbox.messages
+    assert result == SendResult(Sent(message.provider_message_id))
+    assert (message.provider, message.channel) == (provider, channel)
+    assert message.destination == DESTINATIONS[channel]
+    assert "secret text" in message.text
+
+
+@pytest.mark.parametrize("provider", ["brevo", "resend"])
+async def test_a_repeat_after_a_lost_answer_makes_no_second_email(provider: str) -> None:
+    """C-12: the provider took it and its answer got lost; the same key again ends as sent, with one email."""
+    async with Sandbox.start() as sandbox:
+        sandbox.faults.add(Fault(reset=True, accept=True, times=1))
+        lost = await send(sandbox.url, provider, Channel.EMAIL)
+        again = await send(sandbox.url, provider, Channel.EMAIL)
+        (message,) = sandbox.messages
+    # Brevo refuses the key and gives no id; Resend gives its first answer once more.
+    known = {"brevo": Sent(None, already_accepted=True), "resend": Sent(message.provider_message_id)}
+    assert (lost, again) == (SendResult(Retry("connection_reset")), SendResult(known[provider]))
+
+
+async def test_the_sandbox_group_moves_and_the_message_follows() -> None:
+    """C-7: the message goes to the new chat at once."""
+    async with Sandbox.start() as sandbox:
+        sandbox.faults.add(Fault(DESTINATIONS[Channel.TELEGRAM], migrate_to_chat_id=-1001234567890))
+        result = await send(sandbox.url, "telegram", Channel.TELEGRAM)
+        (message,) = sandbox.messages
+    assert result == SendResult(Sent(message.provider_message_id), destination_moved_to="-1001234567890")
+    assert message.destination == "-1001234567890"
+
+
+@every_provider
+async def test_the_sandbox_refuses_the_rate_in_each_providers_own_way(provider: str, channel: Channel) -> None:
+    """C-8: every provider's way to say for how long is understood."""
+    async with Sandbox.start() as sandbox:
+        sandbox.faults.add(Fault(retry_after=7))
+        result = await send(sandbox.url, provider, channel)
+    assert isinstance(result.outcome, Retry)
+    assert (result.outcome.retry_after, result.outcome.rate_limited) == (7.0, True)

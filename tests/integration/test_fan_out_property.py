@@ -113,7 +113,9 @@ async def _run_phase_b(database_url: str, world: World) -> dict[str, object]:
     )
     async with AlertsEngine(settings_of_run) as engine:
         report = await engine.run(Phase.B, now=world.now, since_hours=world.since_hours)
-    return dict(report.phases[0].counts)
+    (phase,) = report.phases
+    assert phase.error is None
+    return dict(phase.counts)
 
 
 def _expected_completed(world: World, outcome: FanOut) -> set[int]:

@@ -51,7 +51,7 @@ SCENES = (
 """Time zone and local day: ordinary, beside and on a change of the clocks."""
 
 SINCE_MIDNIGHT = (12 * 60, 0, 1, 30, 59, 61, 119, 121, 150, 181, 23 * 60 - 1)
-BEFORE_NOW = (5, 0, 1, 5, 5, 30, 45, 90, 600, 1430, 1505)
+BEFORE_NOW = (5, 0, 1, 5, 5, 30, 45, 90, 600, 1425, 1505)
 AROUND_COOLDOWN = (0, 1, 59, 60, 61, 119, 120, 121, 1439, 1440)
 AROUND_MIDNIGHT = tuple(_minutes(minutes) for minutes in (-61, -60, -31, -1, 0, 1, 29, 60))
 
@@ -361,7 +361,7 @@ def histories(draw: st.DrawFn, first: st.SearchStrategy[World]) -> tuple[World, 
     """The worlds before two runs; between them time passes, sends end, events come."""
     before = draw(first)
     after = world_after(before, fan_out(before))
-    now = after.now + _minutes(draw(st.sampled_from([10, 0, 61, 125, 720, 1440])))
+    now = after.now + _minutes(draw(st.sampled_from([10, 0, 61, 125, 720, 1441])))
     types, regions = {event.alert_type for event in after.events}, ["Europe"]
     pools = _Pools(plans=[], types=sorted(types), regions=regions)
     new = [draw(_events(SECOND_RUN_ID + n, now, pools)) for n in range(draw(st.integers(0, 3)))]

@@ -40,7 +40,7 @@ def test_segments_are_counted_as_networks_count_them(text: str, encoding: str, s
     ("text", "spelled"),
     [
         ("Iraq\N{EN DASH}Türkiye", "Iraq-Türkiye"),
-        ("Libya\N{RIGHT SINGLE QUOTATION MARK}s “halt”…", "Libya's \"halt\"..."),
+        ("Libya\N{RIGHT SINGLE QUOTATION MARK}s “halt”…", 'Libya\'s "halt"...'),
         ("20\N{NO-BREAK SPACE}% → 30\N{NARROW NO-BREAK SPACE}%", "20 % -> 30 %"),
         ("Łódź, Orbán, Işık", "Lodz, Orban, Isik"),
         ("CO₂ in m³", "CO2 in m3"),

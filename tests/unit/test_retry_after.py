@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts_engine.sending.retry_after import MAX_WAIT_SECONDS, wait_from_headers, wait_from_seconds
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no failure."""
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(  # noqa: DTZ001  made aware here
@@ -27,18 +30,21 @@ def wait(headers: dict[str, str], *, now: datetime = NOW, rate_limited: bool = T
     return wait_from_headers(headers, now=now, rate_limited=rate_limited)
 
 
+@unhurried
 @given(WAITS)
 def test_seconds_in_a_header_are_read_and_clamped_to_a_day(seconds: int) -> None:
     """C-8: ``Retry-After: 120`` is 120 seconds, and never more than 24 hours."""
     assert wait({"Retry-After": str(seconds)}) == min(seconds, MAX_WAIT_SECONDS)
 
 
+@unhurried
 @given(st.floats(0, 1e9, allow_subnormal=False).map(lambda value: f"{value:.3f}"))
 def test_fractions_of_seconds_are_kept(text: str) -> None:
     """C-8: a provider that says ``0.25`` is taken at its word."""
     assert wait({"retry-after": text}) == min(float(text), MAX_WAIT_SECONDS)
 
 
+@unhurried
 @given(MOMENTS, WAITS, st.timedeltas(timedelta(days=-3000), timedelta(days=3000)))
 def test_a_date_is_measured_by_the_answers_own_clock(date: datetime, seconds: int, skew: timedelta) -> None:
     """C-14: however wrong this host's clock is, the wait is the same."""
@@ -46,6 +52,7 @@ def test_a_date_is_measured_by_the_answers_own_clock(date: datetime, seconds: in
     assert wait(headers, now=date + skew) == min(seconds, MAX_WAIT_SECONDS)
 
 
+@unhurried
 @given(WAITS)
 def test_a_date_without_a_date_header_is_measured_by_the_given_clock(seconds: int) -> None:
     """C-8: a date alone is compared with the time that the caller gives."""
@@ -89,6 +96,7 @@ def test_garbage_asks_for_nothing(text: str) -> None:
     assert wait({"Retry-After": text}) is None
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(["Retry-After", "Date", "ratelimit-reset"]), st.text()), st.booleans())
 def test_no_header_can_raise_or_leave_the_bounds(headers: dict[str, str], rate_limited: bool) -> None:
     """C-6: an answer's nonsense is no error of ours."""
@@ -103,6 +111,7 @@ JSON = st.recursive(
 )
 
 
+@unhurried
 @given(JSON)
 def test_no_json_value_can_raise_or_leave_the_bounds(value: object) -> None:
     """C-6: Telegram's ``parameters.retry_after`` may be anything once a gateway answers for it."""

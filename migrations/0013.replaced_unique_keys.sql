@@ -1,6 +1,6 @@
--- The legacy UNIQUE over user, event and channel forbids an instant and a digest delivery side by side; another one over
--- the same columns and the kind repeats ours; a hand-made one over digest and delivery says less than ours.
--- All go, whatever their names, now that 0014 guards better. They are remembered for the rollback.
+-- The legacy UNIQUE over user, event and channel forbids an instant and a digest delivery side by side; another one
+-- over the same columns and the kind repeats ours; a hand-made one over digest and delivery says less than ours.
+-- All go, whatever their names, now that 0012 guards better. They are remembered for the rollback.
 
 DO $$
 DECLARE
@@ -31,7 +31,7 @@ BEGIN
     LOOP
         INSERT INTO alerts_engine_replaced (migration, restore_sql)
         VALUES (
-            '0015',
+            '0013',
             CASE
                 WHEN old.constraint_name IS NULL THEN old.index_definition
                 ELSE format(

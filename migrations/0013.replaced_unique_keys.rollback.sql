@@ -5,7 +5,7 @@ DO $$
 DECLARE
     replaced RECORD;
 BEGIN
-    IF EXISTS (SELECT FROM alerts_engine_replaced WHERE migration = '0015') THEN
+    IF EXISTS (SELECT FROM alerts_engine_replaced WHERE migration = '0013') THEN
         DELETE FROM user_alert_deliveries AS digest
         USING user_alert_deliveries AS instant
         WHERE digest.delivery_kind = 'digest'
@@ -14,7 +14,7 @@ BEGIN
             = (instant.alert_event_id, instant.user_id, instant.channel);
     END IF;
 
-    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = '0015' RETURNING restore_sql
+    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = '0013' RETURNING restore_sql
     LOOP
         EXECUTE replaced.restore_sql;
     END LOOP;

@@ -1,6 +1,6 @@
 -- A delivery is an item of one digest (SPEC DB-6). Where the UNIQUE was on the pair, it may stand in several: the item
--- in a digest that was sent is the true one, else the one in the oldest digest. The others go to alerts_engine_replaced,
--- as the SQL that a rollback puts them back with: nothing is lost.
+-- in a digest that was sent is the true one, else the one in the oldest digest. The others go to
+-- alerts_engine_replaced, as the SQL that a rollback puts them back with: nothing is lost.
 
 WITH ranked AS (
     SELECT
@@ -18,7 +18,7 @@ surplus AS (
 )
 INSERT INTO alerts_engine_replaced (migration, restore_sql)
 SELECT
-    '0013',
+    '0011',
     format(
         'INSERT INTO user_alert_digest_items OVERRIDING SYSTEM VALUE '
         'SELECT * FROM jsonb_populate_record(NULL::user_alert_digest_items, %L) ON CONFLICT DO NOTHING',

@@ -2,7 +2,7 @@ DO $$
 DECLARE
     replaced RECORD;
 BEGIN
-    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = '0013' RETURNING restore_sql
+    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = '0011' RETURNING restore_sql
     LOOP
         BEGIN
             EXECUTE replaced.restore_sql;

@@ -1,0 +1,138 @@
+"""What every command has: settings, logs, errors as one line, a database, and an end when a signal says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import structlog
+import typer
+from pydantic import SecretStr
+
+from alerts_engine.console import Console, restore_terminal
+from alerts_engine.errors import AlertsEngineError, SettingsError
+from alerts_engine.logs import Redaction, configure_logging
+from alerts_engine.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+log = structlog.get_logger("alerts_engine.command")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the caller asked to see."""
+
+    as_json: bool = False
+    log_json: bool = False
+    verbose: bool = False
+
+    def level(self, *, quiet: bool) -> int:
+        """People at a terminal read the tables; whoever reads a pipe or a CI log wants every phase's line."""
+        if self.verbose:
+            return logging.DEBUG
+        return logging.WARNING if quiet or sys.stderr.isatty() else logging.INFO
+
+
+@contextmanager
+def command(
+    output: Output, *, quiet: bool = False, tables_in_a_pipe: bool = False
+) -> Iterator[tuple[Settings, Console]]:
+    """The frame of every command: whatever goes wrong inside is one line on stderr, redacted, and exit 1 (SPEC CLI-2).
+
+    A pipe gets JSON unless ``tables_in_a_pipe``; ``quiet`` logs warnings only.
+    """
+    console = Console(as_json=output.as_json or not (tables_in_a_pipe or sys.stdout.isatty()))
+    redaction = Redaction(())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        settings = load_settings()
+        as_json, level = output.log_json or settings.ci, output.level(quiet=quiet)
+        redaction = configure_logging(secrets=settings.secrets(), as_json=as_json, level=level)
+        yield settings, console
+    except AlertsEngineError as error:
+        _fail(console, redaction.text(str(error)))
+    except KeyboardInterrupt:
+        _fail(console, "stopped by a signal")
+    except (typer.Exit, typer.BadParameter, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - its text may hold what must not be shown
+        log.debug("unexpected_error", exc_info=True)
+        _fail(console, f"unexpected {type(error).__name__}, which is a bug: --verbose shows where it happened")
+
+
+def _fail(console: Console, message: str) -> NoReturn:
+    console.fail(message)
+    raise typer.Exit(1) from None
+
+
+@contextmanager
+def database_settings(settings: Settings, *, embedded: bool, migrated: bool = True) -> Iterator[Settings]:
+    """The settings with a database: the one of ``DATABASE_URL``, or the embedded one while the block runs (SPEC CLI-1).
+
+    Whoever asks for the embedded server expects it to be ready: it is migrated unless ``migrated`` is false.
+    """
+    if not embedded:
+        if settings.database_url is None:
+            raise SettingsError("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
+        yield settings
+        return
+    from alerts_engine import schema
+    from alerts_engine.embedded import embedded_postgres
+
+    with embedded_postgres() as url:
+        if migrated:
+            schema.apply(url)
+        yield settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+def url_of(settings: Settings) -> str:
+    """The database's URL; only where :func:`database_settings` has made sure of it."""
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL is not set")
+    return settings.database_url.get_secret_value()
+
+
+def run_loop(work: Coroutine[None, None, T]) -> T:
+    """Run ``work`` to its end, on uvloop where it is installed (extra ``speed``)."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+@contextmanager
+def on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` at the first SIGINT or SIGTERM; the second one exits at once (SPEC CLI-7)."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def heed() -> None:
+        nonlocal asked
+        if asked:
+            restore_terminal()
+            os._exit(1)
+        asked = True
+        log.warning("stopping", hint="what is under way may finish; a second signal exits at once")
+        stop()
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, heed)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""The demo as a story: weeks of real history, a few runs a day, and what came of it (SPEC F-1, F-2)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from alerts_engine.demo import ground
+from alerts_engine.demo.audience import AUDIENCE
+from alerts_engine.demo.history import replay
+from alerts_engine.demo.providers import provider_settings
+from alerts_engine.engine import AlertsEngine
+from alerts_engine.errors import AlertsEngineError
+from alerts_engine.phases import lane
+from alerts_engine.settings import Settings
+from alerts_engine.types import Phase
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from datetime import date
+
+    from pydantic_settings import PydanticBaseSettingsSource
+
+    from alerts_engine.demo.ground import Received, Totals
+    from alerts_engine.demo.history import Day
+    from alerts_engine.engine import PhaseReport
+    from alerts_engine.phases.context import Progress
+
+TICKS = (time(6, 10), time(7, 20))
+"""UTC. By the first the scores of 06:00 are there, and yesterday's daily digests are due; by the second, the hourly ones."""
+
+
+class DemoSettings(Settings):
+    """The defaults, whatever the environment says: nothing can turn the demo off, or send it to a real provider."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[Settings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+@dataclass(slots=True)
+class PhaseTotals:
+    """One phase over all runs of the replay."""
+
+    phase: Phase
+    status: str = "success"
+    duration_ms: int = 0
+    counts: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    def add(self, report: PhaseReport) -> None:
+        """Sum up; what failed once has failed."""
+        self.duration_ms += report.duration_ms
+        _add_up(self.counts, report.counts)
+        if report.status != "success":
+            self.status = report.status
+            self.error = report.error or report.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One of the audience, and what reached them."""
+
+    who: str
+    got: Received
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What the replay came to."""
+
+    days: int
+    runs: int
+    phases: tuple[PhaseTotals, ...]
+    totals: Totals
+    audience: tuple[Guest, ...]
+
+    @property
+    def status(self) -> str:
+        """``success`` when every phase of every run was one."""
+        return "success" if all(phase.status == "success" for phase in self.phases) else "failed"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without addresses."""
+        guests = [{"who": guest.who, **asdict(guest.got)} for guest in self.audience]
+        return {
+            "status": self.status,
+            "days": self.days,
+            "runs": self.runs,
+            "phases": [asdict(phase) for phase in self.phases],
+            "totals": asdict(self.totals),
+            "audience": [{key: value for key, value in guest.items() if key != "address"} for guest in guests],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of the replay; ``day`` has begun and is to be written before it."""
+
+    now: datetime
+    phase: Phase
+    day: Day | None = None
+
+
+async def play(database_url: str, sandbox_url: str, *, progress: Progress, stopping: asyncio.Event) -> Played:
+    """Replay the default weeks from a clean slate; everything is sent to the sandbox.
+
+    ``database_url`` is a migrated database that is the demo's own. Raises when it is not, or when ``stopping`` is set.
+    """
+    providers = {name.lower(): value for name, value in provider_settings(sandbox_url).items()}
+    settings = DemoSettings(database_url=SecretStr(database_url), **providers)  # type: ignore[arg-type]
+    totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
+    steps = list(_steps())
+    with _no_rest_between_messages():
+        async with AlertsEngine(settings) as engine:
+            await ground.prepare(engine.database)
+            for number, step in enumerate(steps):
+                progress("replaying", number, len(steps))
+                if stopping.is_set():
+                    raise AlertsEngineError("the demo was stopped: the next one begins anew")
+                if step.day is not None:
+                    await ground.write_day(engine.database, step.day)
+                report = await engine.run(step.phase, now=step.now)
+                for phase in report.phases:
+                    totals[phase.phase].add(phase)
+            got = {one.address: one for one in await engine.database.rows(ground.received)}
+            return Played(
+                days=sum(step.day is not None for step in steps),
+                runs=len(steps),
+                phases=tuple(totals.values()),
+                totals=await engine.database.row(ground.count_rows),
+                audience=tuple(Guest(user.who, got[user.email]) for user in AUDIENCE),
+            )
+
+
+def _steps() -> Iterator[Step]:
+    """Each day's runs; the morning after, the last day's digests go out, and nothing is left in a queue."""
+    first, *later = TICKS
+    for day in replay():
+        yield Step(_at(day.date, first), Phase.ALL, day)
+        yield from (Step(_at(day.date, tick), Phase.ALL) for tick in later)
+        morning_after = _at(day.date + timedelta(days=1), first)
+    yield Step(morning_after, Phase.C)
+
+
+def _at(day: date, tick: time) -> datetime:
+    return datetime.combine(day, tick, tzinfo=UTC)
+
+
+@contextmanager
+def _no_rest_between_messages() -> Iterator[None]:
+    """Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes."""
+    usual, lane.CHAT_INTERVAL_SECONDS = lane.CHAT_INTERVAL_SECONDS, 0.0
+    try:
+        yield
+    finally:
+        lane.CHAT_INTERVAL_SECONDS = usual
+
+
+def _add_up(sums: dict[str, Any], counts: dict[str, Any]) -> None:
+    """Add numbers to numbers, also in nested counts; words and flags stay as they were last."""
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            _add_up(sums.setdefault(name, {}), value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            sums[name] = sums.get(name, 0) + value
+        else:
+            sums[name] = value

@@ -1,1 +1,0 @@
--- Nothing to undo: the CHECKs go when 0010 is rolled back.

@@ -1,0 +1,1 @@
+-- Nothing to undo: the constraints go when 0014 and 0010 are rolled back.

@@ -1,0 +1,160 @@
+"""``make bench-fanout``: the fan-out beside a plain INSERT … SELECT of the same rows (SPEC section 16).
+
+Prints, for each audience size, the ratio of the fan-out's time to the plain insert's, taken in turns in one run; the
+cost of the 1st and of the 50th event of a day; and the peak memory of the Python process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from alerts_engine import AlertsEngine, Phase, Settings, schema
+from alerts_engine.embedded import embedded_postgres
+
+NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
+COLUMNS = "user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal"
+
+AUDIENCE = """
+INSERT INTO users (email, telegram_chat_id, phone_number, email_verified)
+SELECT 'user' || i || '@example.com', CASE WHEN i % 3 = 0 THEN i::text END, CASE WHEN i % 7 = 0 THEN '+1555' || i END, i % 50 <> 0
+  FROM generate_series(1, $1::int) AS i
+"""
+PLANS = """
+INSERT INTO user_plans (user_id, plan)
+SELECT id, CASE WHEN id % 20 < 10 THEN 'free' WHEN id % 20 < 14 THEN 'personal' WHEN id % 20 < 17 THEN 'trader'
+                WHEN id % 20 < 19 THEN 'pro' ELSE 'enterprise' END
+  FROM users WHERE id % 25 <> 0
+"""
+PREFERENCES = """
+INSERT INTO user_alert_prefs (user_id, region, alert_type, asset, threshold, enabled, cooldown_minutes)
+SELECT u.id, (ARRAY['Europe', 'global', 'Asia'])[1 + (u.id + n) % 3],
+       (ARRAY['HIGH_IMPACT_EVENT', 'REGIONAL_RISK_SPIKE'])[1 + n % 2], NULL, NULL, u.id % 31 <> 0, 0
+  FROM users AS u, generate_series(0, 1) AS n
+ WHERE u.id % 3 <> 0
+"""
+
+
+async def main() -> None:
+    options = _options()
+    folder = Path.cwd() / ".alerts-engine" / "bench"
+    with embedded_postgres(folder) as server:
+        results = [await _measure(server, size, options.rounds) for size in options.sizes]
+        late = await _first_and_fiftieth(server, options.late_size)
+    results_table(results, late)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--late-size", type=int, default=100_000)
+    return parser.parse_args()
+
+
+async def _fresh_database(server: str, name: str, users: int) -> str:
+    connection = await asyncpg.connect(server)
+    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    url = server.replace("/postgres?", f"/{name}?")
+    await asyncio.to_thread(schema.apply, url)
+    connection = await asyncpg.connect(url)
+    await connection.execute(AUDIENCE, users)
+    await connection.execute(PLANS)
+    await connection.execute(PREFERENCES)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+    return url
+
+
+async def _new_event(connection: asyncpg.Connection, name: str, at: datetime) -> int:
+    return await connection.fetchval(
+        "INSERT INTO alert_events (alert_type, scope_region, scope_assets, severity, headline, body, driver_event_ids,"
+        " cooldown_key, event_fingerprint, created_at)"
+        " VALUES ('HIGH_IMPACT_EVENT', 'Europe', '{}', 5, 'Bench', '', '{}', $1, $1, $2::timestamptz) RETURNING id",
+        name,
+        at,
+    )
+
+
+async def _fan_out_seconds(engine: AlertsEngine, now: datetime) -> float:
+    start = time.perf_counter()
+    report = await engine.run(Phase.B, now=now)
+    seconds = time.perf_counter() - start
+    if report.status != "success":
+        sys.exit(f"the fan-out failed: {report.error}")
+    return seconds
+
+
+async def _measure(server: str, users: int, rounds: int) -> dict[str, float]:
+    url = await _fresh_database(server, "fanout", users)
+    connection = await asyncpg.connect(url, server_settings={"TimeZone": "UTC"})
+    ours, plain, rows = [], [], 0
+    async with AlertsEngine(Settings(database_url=url)) as engine:
+        for turn in range(rounds + 1):
+            await connection.execute("TRUNCATE alert_events, user_alert_deliveries CASCADE")
+            await _new_event(connection, f"turn-{turn}", NOW)
+            await connection.execute("CHECKPOINT")
+            seconds = await _fan_out_seconds(engine, NOW)
+            await connection.execute("DROP TABLE IF EXISTS same_rows")
+            await connection.execute(f"CREATE UNLOGGED TABLE same_rows AS SELECT {COLUMNS} FROM user_alert_deliveries ORDER BY id")
+            await connection.execute("TRUNCATE user_alert_deliveries CASCADE")
+            await connection.execute("CHECKPOINT")
+            start = time.perf_counter()
+            await connection.execute(f"INSERT INTO user_alert_deliveries ({COLUMNS}) SELECT {COLUMNS} FROM same_rows")
+            if turn:  # the first turn warms up
+                plain.append(time.perf_counter() - start)
+                ours.append(seconds)
+            rows = await connection.fetchval("SELECT count(*) FROM same_rows")
+    await connection.close()
+    fan_out, insert = statistics.median(ours), statistics.median(plain)
+    return {"users": users, "rows": rows, "fan_out": fan_out, "insert": insert, "ratio": fan_out / insert}
+
+
+async def _first_and_fiftieth(server: str, users: int) -> dict[str, float]:
+    """Everybody on a plan that takes all fifty, so that the last event makes as many rows as the first."""
+    url = await _fresh_database(server, "late", users)
+    connection = await asyncpg.connect(url)
+    await connection.execute("TRUNCATE user_plans; INSERT INTO user_plans SELECT id, 'enterprise' FROM users")
+    await connection.execute("VACUUM ANALYZE")
+    seconds = []
+    async with AlertsEngine(Settings(database_url=url)) as engine:
+        for number in range(51):
+            await _new_event(connection, f"event-{number}", NOW + timedelta(minutes=number))
+            if number in (1, 50):
+                await connection.execute("CHECKPOINT")
+            seconds.append(await _fan_out_seconds(engine, NOW + timedelta(minutes=number)))
+        rows = await connection.fetchval("SELECT count(*) FROM user_alert_deliveries")
+    await connection.close()
+    first, last = statistics.median(seconds[1:4]), statistics.median(seconds[48:51])
+    return {"users": users, "rows": rows, "first": first, "fiftieth": last, "ratio": last / first}
+
+
+def results_table(results: list[dict[str, float]], late: dict[str, float]) -> None:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if not sys.stdout.isatty():
+        print(json.dumps({"fan_out": results, "late": late, "peak_memory_mib": round(memory, 1)}))
+        return
+    table = Table("users", "rows", "fan-out s", "plain insert s", "ratio (bar 1.25)", title="Fan-out beside INSERT … SELECT")
+    for row in results:
+        table.add_row(f"{row['users']:,}", f"{row['rows']:,}", f"{row['fan_out']:.2f}", f"{row['insert']:.2f}", f"{row['ratio']:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"50th event of a day beside the 1st, {late['users']:,} users: {late['ratio']:.2f} (bar 1.2)")
+    console.print(f"peak memory of the Python process: {memory:.0f} MiB (bar 150)")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,118 @@
+"""Kills, races and refusals while migrating."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from alerts_engine import schema
+from alerts_engine.errors import DatabaseUnreachableError, SchemaError
+from tests import legacy
+from tests.shape import ALL, STARTS, make, migrated, rows, shape
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_migration_killed_before_it_was_noted_can_be_repeated(bare_database_url, start):
+    """yoyo notes a migration after it is done: in between, a kill makes it run twice (SPEC DB-2)."""
+    make(bare_database_url, start)
+    schema.apply(bare_database_url)
+    after = shape(bare_database_url)
+    remembered = rows(bare_database_url, "SELECT restore_sql FROM alerts_engine_replaced ORDER BY id")
+    for name in ALL:
+        rows(bare_database_url, "DELETE FROM _yoyo_migration WHERE migration_id = %s", name)
+        assert schema.apply(bare_database_url) == [name]
+    assert shape(bare_database_url) == after
+    assert rows(bare_database_url, "SELECT restore_sql FROM alerts_engine_replaced ORDER BY id") == remembered
+
+
+def test_two_runners_that_migrate_at_once_do_not_collide(bare_database_url):
+    """One applies, the others wait and find nothing to do (SPEC DB-2)."""
+    legacy.create(bare_database_url)
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(schema.apply, [bare_database_url] * 4))
+    assert sorted(applied) == [[], [], [], ALL]
+
+
+def test_who_migrates_keeps_no_snapshot(bare_database_url):
+    """CREATE INDEX CONCURRENTLY would wait for it, and so for ever (SPEC DB-2)."""
+    snapshots = (
+        "SELECT count(*), count(backend_xmin) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'alerts-engine migrate'"
+    )
+    with schema._migrating(bare_database_url):
+        assert rows(bare_database_url, snapshots) == [(2, 0)]
+
+
+def test_a_lock_row_of_a_killed_process_is_cleared(bare_database_url):
+    """Nobody has to run ``yoyo break-lock`` (SPEC DB-2)."""
+    schema.apply(bare_database_url)
+    schema.rollback(bare_database_url, 1)
+    rows(bare_database_url, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 1)")
+    assert schema.apply(bare_database_url) == ALL[-1:]
+    assert rows(bare_database_url, "SELECT * FROM yoyo_lock") == []
+
+
+@pytest.mark.parametrize(
+    ("migration", "index"),
+    [
+        ("0012.unique_keys", "user_alert_deliveries_once_key"),
+        ("0017.indexes", "user_alert_deliveries_quota_idx"),
+    ],
+)
+def test_an_index_whose_building_was_killed_is_built_again(bare_database_url, migration, index):
+    """``IF NOT EXISTS`` alone would take an INVALID index for the real one (SPEC DB-6)."""
+    url = migrated(bare_database_url, "legacy")
+    schema.rollback(url, len(ALL) - ALL.index(migration))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        rows(url, f"CREATE UNIQUE INDEX CONCURRENTLY {index} ON user_alert_deliveries (status)")
+    assert rows(url, f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{index}'::regclass") == [(False,)]
+    schema.apply(url)
+    [(valid, definition)] = rows(
+        url,
+        f"SELECT indisvalid, pg_get_indexdef(indexrelid) FROM pg_index WHERE indexrelid = '{index}'::regclass",
+    )
+    assert valid
+    assert "user_id, channel" in definition
+
+
+def test_a_migration_that_fails_says_so_in_one_line_and_is_taken_up_again(bare_database_url):
+    """What was applied before stays; after the repair the rest follows (SPEC DB-2)."""
+    rows(bare_database_url, "CREATE VIEW alert_events AS SELECT 1 AS id")
+    with pytest.raises(SchemaError) as caught:
+        schema.apply(bare_database_url)
+    assert str(caught.value).startswith("migration 0003.events_and_deliveries was not applied: ")
+    assert "\n" not in str(caught.value)
+    rows(bare_database_url, "DROP VIEW alert_events")
+    assert schema.apply(bare_database_url) == ALL[2:]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:hunter2@127.0.0.1:1/db",
+        "postgresql://ada:hunter2@127.0.0.1:port/db",
+        "postgresql://ada:hunter2@/db?host=/nowhere&colour=red",
+    ],
+)
+def test_an_unusable_url_is_an_error_that_does_not_show_it(url):
+    """No secret and no address in an error (SPEC R-2, O-3)."""
+    with pytest.raises(DatabaseUnreachableError) as caught:
+        schema.apply(url)
+    for secret in ("hunter2", "ada", "127.0.0.1", "nowhere"):
+        assert secret not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_migrating_says_nothing_by_itself(bare_database_url, capfd, caplog):
+    """What goes to stdout and stderr is the command's business alone (SPEC section 3)."""
+    rows(bare_database_url, "CREATE VIEW alert_events AS SELECT 1 AS id")
+    with pytest.raises(SchemaError):
+        schema.apply(bare_database_url)
+    rows(bare_database_url, "DROP VIEW alert_events")
+    schema.apply(bare_database_url)
+    schema.rollback(bare_database_url)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
