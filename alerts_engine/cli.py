@@ -12,7 +12,7 @@ from uuid import UUID  # noqa: TC003 - typer reads it at run time
 import typer
 
 from alerts_engine import __version__
-from alerts_engine.command import Output, command, database_settings, on_signal, run_loop, url_of
+from alerts_engine.command import Output, command, database_settings, importing, on_signal, run_loop, url_of
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def alerts_engine(version: Version = False) -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917 - typer gives them by name
     phase: PhaseOption = Phase.ALL,
     dry_run: DryRun = False,
     batch_size: BatchSize = None,
@@ -106,11 +106,11 @@ def run(
     embedded: Embedded = False,
 ) -> None:
     """Run phases: generate events (a), fan out (b), build digests (d), send (c)."""
-    with command(Output(as_json, log_json, verbose)) as (settings, console):
-        if not settings.enabled:
-            _say_disabled(settings, console, dry_run=dry_run)
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        if not given.enabled:
+            _say_disabled(given, console, dry_run=dry_run)
             return
-        with database_settings(settings, embedded=embedded) as settings:
+        with database_settings(given, embedded=embedded) as settings:
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         if console.as_json:
@@ -123,11 +123,12 @@ def run(
 
 
 async def _run(settings: Settings, console: Console, phase: Phase, order: dict[str, Any]) -> RunReport:
-    from alerts_engine.engine import AlertsEngine
+    with importing():
+        from alerts_engine.engine import AlertsEngine
 
     with console.progress() as progress:
         engine = AlertsEngine(settings, progress=progress)
-        with on_signal(engine.request_stop):
+        with on_signal(engine.request_stop, hint="sends in flight may finish; a second signal exits at once"):
             async with engine:
                 return await engine.run(phase, **order)
 
@@ -153,10 +154,10 @@ def migrate(
     embedded: Embedded = False,
 ) -> None:
     """Bring the database to this version's shape. Twice is a no-op."""
-    with command(Output(as_json, log_json, verbose)) as (settings, console):
+    with command(Output(as_json, log_json, verbose)) as (given, console):
         from alerts_engine import schema
 
-        with database_settings(settings, embedded=embedded, migrated=False) as settings:
+        with database_settings(given, embedded=embedded, migrated=False) as settings:
             applied = [] if check else schema.apply(url_of(settings))
             pending = schema.pending(url_of(settings))
         if console.as_json:
@@ -168,7 +169,7 @@ def migrate(
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(
+def runs(  # noqa: PLR0917 - typer gives them by name
     context: typer.Context,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many.")] = 20,
     as_json: AsJson = False,
@@ -179,10 +180,10 @@ def runs(
     """List the newest runs, or show one."""
     if context.invoked_subcommand is not None:
         return
-    with command(Output(as_json, log_json, verbose)) as (settings, console):
+    with command(Output(as_json, log_json, verbose)) as (given, console):
         from alerts_engine.console import record_as_json, runs_table
 
-        with database_settings(settings, embedded=embedded) as settings:
+        with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_newest_runs(settings, limit))
         if console.as_json:
             console.json({"runs": [record_as_json(one) for one in found]})
@@ -207,10 +208,10 @@ def show_run(
     embedded: Embedded = False,
 ) -> None:
     """Show one run and its phases."""
-    with command(Output(as_json, log_json, verbose)) as (settings, console):
+    with command(Output(as_json, log_json, verbose)) as (given, console):
         from alerts_engine.console import record_as_json, recorded_run_table
 
-        with database_settings(settings, embedded=embedded) as settings:
+        with database_settings(given, embedded=embedded) as settings:
             found, items = run_loop(_one_run(settings, run_id))
         if console.as_json:
             console.json(record_as_json(found) | {"items": [record_as_json(item) for item in items]})
@@ -262,9 +263,9 @@ def demo(
 ) -> None:
     """Replay three weeks of real history on an embedded PostgreSQL; the sandbox gets what is sent."""
     output = Output(as_json, log_json, verbose)
-    with command(output, quiet=True, tables_in_a_pipe=True) as (settings, console):
+    with command(output, quiet=True, tables_in_a_pipe=True) as (given, console):
         on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        with database_settings(settings, embedded=True) as settings:
+        with database_settings(given, embedded=True) as settings:
             played = run_loop(_play_demo(url_of(settings), console, wait=wait and on_terminal and not as_json))
         _exit(ok=played.status == "success")
 

@@ -152,15 +152,20 @@ def recorded_run_table(run: Run, items: Sequence[RunItem]) -> Table:
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
-    """The run history, in the order given."""
+    """The run history, in the order given; two lines each, so that an id stays whole on a narrow terminal."""
     rows = [
         (
-            _moment(run.started_at), run.phase, run.status, run.triggered_by, _duration(run.duration_ms),
-            "yes" if run.dry_run else "", _words(_of_all_phases(run.counts), run.error_summary), str(run.run_id),
+            f"{_moment(run.started_at)} {run.triggered_by}{', dry run' if run.dry_run else ''}\n{run.run_id}",
+            run.phase,
+            run.status,
+            _duration(run.duration_ms),
+            _words(_of_all_phases(run.counts), run.error_summary),
         )
         for run in runs
-    ]  # fmt: skip
-    return _table("runs", ("started", "phase", "status", "trigger", "took", "dry run", "what", "run id"), rows)
+    ]
+    table = _table("runs", ("started, by, id", "phase", "status", "took", "what"), rows)
+    table.columns[0].min_width = len(str(UUID(int=0)))
+    return table
 
 
 def demo_tables(played: Played) -> Iterable[Table]:
@@ -186,7 +191,7 @@ def demo_tables(played: Played) -> Iterable[Table]:
 def messages_table(messages: Sequence[SandboxMessage]) -> Table:
     """The last message of each channel, to give an idea."""
     last = {message.channel: message for message in messages}
-    rows = [(channel, one.destination, one.subject or one.text) for channel, one in last.items()]
+    rows = [(channel, one.destination, one.subject or one.text.splitlines()[0]) for channel, one in last.items()]
     return _table(f"{len(messages)} messages reached the sandbox, such as", ("channel", "to", "what"), rows)
 
 
@@ -200,7 +205,12 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], ca
     from rich.text import Text
 
     table = Table(
-        title=title, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+        title=title,
+        caption=caption or None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
     )
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -210,18 +220,28 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], ca
 
 
 def _words(counts: Mapping[str, Any] | None, trouble: str | None) -> str:
-    """Counts that are not zero, and what went wrong, for people."""
-    numbers = ", ".join(_flat(counts or {})) or ("" if trouble else "nothing to do")
-    return "\n".join(filter(None, (numbers, trouble)))
+    """Counts that are not zero, a line for each group of them, and what went wrong."""
+    lines = [line for line in _lines(counts or {}) if line]
+    return "\n".join([*lines, trouble] if trouble else lines or ["nothing to do"])
 
 
-def _flat(counts: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in counts.items():
-        name = prefix + key.replace("_", " ")
+def _lines(counts: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    numbers = ", ".join(_number(name, value) for name, value in counts.items() if _is_told(value))
+    yield f"{group}: {numbers}" if group and numbers else numbers
+    for name, value in counts.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{name}: ")
-        elif value and not isinstance(value, list):
-            yield name if value is True else f"{name} {value}"
+            # "by rule" and "by channel" say nothing that their members do not.
+            inner = "" if name.startswith("by_") else name.replace("_", " ")
+            yield from _lines(value, f"{group} {inner}".strip())
+
+
+def _is_told(value: Any) -> bool:
+    return bool(value) and not isinstance(value, dict | list)
+
+
+def _number(name: str, value: Any) -> str:
+    words = name.replace("_", " ")
+    return words if value is True else f"{words} {value}"
 
 
 def _of_all_phases(counts: Mapping[str, Any] | None) -> dict[str, Any]:

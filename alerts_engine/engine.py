@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from alerts_engine.database import Session
+    from alerts_engine.phases.explain import Explanation
     from alerts_engine.phases.new_event import NewEvent
 
 log = structlog.get_logger("alerts_engine")
@@ -131,6 +132,16 @@ class AlertsEngine:
         Raises :class:`RuleError` when the event is not one.
         """
         return await publish_event(self.database, event, await runs.database_now(self.database))
+
+    async def explain(self, user_id: int, event_id: int | None = None) -> list[Explanation]:
+        """Why this user does or does not get the event, or the ten newest ones, per channel (SPEC B-9).
+
+        Raises :class:`NotFoundError`.
+        """
+        from alerts_engine.phases.explain import explain
+
+        now = await runs.database_now(self.database)
+        return await explain(self.database, self.settings, user_id=user_id, event_id=event_id, now=now)
 
     async def run(
         self,

@@ -1,4 +1,4 @@
-"""The older flag style: ``python -m alerts_engine.runner --phase all`` is ``alerts-engine run --phase all`` (SPEC CLI-3)."""
+"""The older flag style: ``python -m alerts_engine.runner FLAGS`` is ``alerts-engine run FLAGS`` (SPEC CLI-3)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,15 +27,20 @@ from alerts_engine.errors import SettingsError
 from alerts_engine.types import Channel, Period
 
 
+_MOST_A_DAY = 2**31 - 1
+PerDay = Annotated[NonNegativeInt, AfterValidator(lambda number: min(number, _MOST_A_DAY))]
+"""More a day than PostgreSQL's integer holds is as good as that."""
+
+
 class PlanQuota(BaseModel):
     """What one plan allows (SPEC B-5). ``None`` for a channel: not allowed; 0: digests only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    email: NonNegativeInt | None = None
-    telegram: NonNegativeInt | None = None
-    sms: NonNegativeInt | None = None
-    digests: NonNegativeInt = 1
+    email: PerDay | None = None
+    telegram: PerDay | None = None
+    sms: PerDay | None = None
+    digests: PerDay = 1
     alert_types: tuple[str, ...] = ()
 
 

@@ -13,7 +13,7 @@
 SELECT e.id::int8 AS id, e.fanout_position
   FROM alert_events AS e
  WHERE e.fanout_completed_at IS NULL
-   AND ($2::interval IS NULL OR e.created_at > $1::timestamptz - $2::interval)
+   AND ($2::interval IS NULL OR e.created_at >= $1::timestamptz - $2::interval)
  ORDER BY e.created_at, e.id
  LIMIT $3;
 
@@ -26,7 +26,7 @@ SELECT e.id::int8 AS id, e.fanout_position
 SELECT count(*) AS count
   FROM alert_events AS e
  WHERE e.fanout_completed_at IS NULL
-   AND e.created_at <= $1::timestamptz - $2::interval;
+   AND e.created_at < $1::timestamptz - $2::interval;
 
 -- name: audience_size
 -- About how many users there are, for the progress bar.
@@ -79,10 +79,18 @@ SELECT coalesce(max(id), $1)::int8 AS last_user, count(*) AS users, count(*) = $
 -- locks: key share on the users and events referred to; nothing that stops the application from writing to them
 -- again: safe; users up to an event's fanout_position are passed over, and so is every delivery that exists
 WITH day AS (
+    -- Looked for by the quarter of an hour: where clocks go back over midnight, the day begins at the first of the two.
     SELECT today,
-           today::timestamp AT TIME ZONE $5 AS starts,
-           (today + 1)::timestamp AT TIME ZONE $5 AS ends
+           min(q.instant) FILTER (WHERE q.local_date >= today) AS starts,
+           min(q.instant) FILTER (WHERE q.local_date > today) AS ends
       FROM (SELECT ($4::timestamptz AT TIME ZONE $5)::date AS today) AS local
+     CROSS JOIN LATERAL (
+           SELECT i AS instant, (i AT TIME ZONE $5)::date AS local_date
+             FROM generate_series(today::timestamp AT TIME ZONE 'UTC' - make_interval(hours => 16),
+                                  today::timestamp AT TIME ZONE 'UTC' + make_interval(hours => 44),
+                                  make_interval(mins => 15)) AS i
+           ) AS q
+     GROUP BY today
 ),
 plans AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY p.plan) AS number, p.*
@@ -90,11 +98,11 @@ plans AS MATERIALIZED (
            AS p(plan text, email int4, telegram int4, sms int4, digests int4, alert_types text[])
 ),
 events AS MATERIALIZED (
-    SELECT e.id, e.alert_type, e.fanout_position, e.cooldown_key,
+    SELECT e.id, e.alert_type, e.fanout_position, e.cooldown_key, e.created_at,
            nullif(lower(btrim(e.scope_region)), '') AS region,
            lower(e.scope_assets::text)::text[] AS assets,
            CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
-                THEN (e.payload -> 'value')::float8 END AS value,
+                THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value,
            row_number() OVER (ORDER BY e.severity DESC, e.created_at, e.id) AS quota_rank,
            row_number() OVER (ORDER BY e.created_at, e.id) AS age_rank,
            count(*) OVER (PARTITION BY e.cooldown_key) > 1 AS has_twin
@@ -168,7 +176,8 @@ last_heard AS (
           AND d.user_id > $2
           AND d.user_id <= $3
           AND d.channel <> 'account'
-          AND ($8 OR d.created_at <= $4::timestamptz)
+          AND ($8 OR d.created_at < $4::timestamptz
+               OR (d.created_at = $4::timestamptz AND (other.created_at, other.id) < (e.created_at, e.id)))
      GROUP BY e.id, d.user_id
 ),
 -- Every event with every user. Where a user has no preference rows at all, the defaults of B-4 stand for them.
@@ -177,7 +186,8 @@ pairs AS MATERIALIZED (
            e.id AS event_id, w.cooldown_minutes, h.heard_at,
            CASE WHEN w.user_id IS NOT NULL
                 THEN w.cooldown_minutes IS NOT NULL
-                     AND (h.heard_at > $4::timestamptz - make_interval(mins => w.cooldown_minutes)) IS NOT TRUE
+                     AND (w.cooldown_minutes > 0
+                          AND h.heard_at > $4::timestamptz - make_interval(mins => w.cooldown_minutes)) IS NOT TRUE
                 ELSE e.alert_type = 'HIGH_IMPACT_EVENT' AND coalesce(e.region, 'europe') = 'europe'
            END AS wanted
       FROM members AS m
@@ -209,7 +219,8 @@ considered AS NOT MATERIALIZED (
                                          ELSE p.phone_number END, E' \t\r\n'), '') = '' AS missing_destination,
            CASE WHEN NOT $8 THEN
                jsonb_build_object('plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day,
-                                  'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at)
+                                  'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at::timestamptz,
+                                  'wanted', p.wanted)
            END AS facts
       FROM pairs AS p
       JOIN lanes AS l ON l.event_id = p.event_id AND l.class = p.class
@@ -229,7 +240,7 @@ first_heard AS MATERIALIZED (
      GROUP BY c.user_id, e.cooldown_key
 ),
 screened AS NOT MATERIALIZED (
-    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, e.quota_rank, c.facts, c.switched_off,
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, e.quota_rank, c.facts, c.switched_off, c.missing_destination,
            f.age_rank < e.age_rank AS twin_goes_first,
            CASE WHEN NOT c.allowed THEN 'plan'
                 WHEN NOT c.wanted OR c.switched_off
@@ -300,7 +311,7 @@ estimated AS NOT MATERIALIZED (
 ),
 counted AS NOT MATERIALIZED (
     SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts, e.switched_off,
-           e.twin_goes_first,
+           e.missing_destination, e.twin_goes_first,
            CASE WHEN e.kind = 'digest' OR e.refusal IS NOT NULL THEN NULL
                 WHEN $8 AND e.used + e.place <= e.per_day THEN e.used
                 ELSE (SELECT count(*)
@@ -323,7 +334,7 @@ decided AS MATERIALIZED (
            coalesce(c.refusal, CASE WHEN c.used + c.place > c.per_day THEN 'quota' END) AS reason,
            CASE WHEN NOT $8 THEN
                c.facts || jsonb_build_object('switched_off', c.switched_off, 'twin_goes_first', c.twin_goes_first,
-                                             'used', c.used)
+                                             'used', c.used, 'destination_present', NOT c.missing_destination)
            END AS facts
       FROM counted AS c
 ),

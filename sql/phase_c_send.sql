@@ -187,7 +187,7 @@ SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::t
        coalesce(p.enabled, TRUE) AS channel_enabled,
        e.id::int8 AS event_id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
        e.headline, e.body, e.created_at::timestamptz AS event_created_at,
-       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN (e.payload -> 'value')::float8 END AS value
+       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
   FROM claimed AS c
   JOIN alert_events AS e ON e.id = c.alert_event_id
   JOIN users AS u ON u.id = c.user_id
@@ -207,19 +207,40 @@ SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::t
 -- returns: ClaimedDigest, many
 -- locks: the claimed rows (skip locked)
 -- again: safe; a crash leaves a lease that reclaim_digests gives back
-WITH due AS (
-    SELECT g.id
+WITH fresh AS (
+    SELECT g.id, g.window_end
       FROM user_alert_digests AS g
       JOIN users AS u ON u.id = g.user_id
      WHERE g.channel = $1
        AND g.status = 'queued'
-       AND (g.next_retry_at IS NULL OR g.next_retry_at <= coalesce($5::timestamptz, now()))
+       AND g.next_retry_at IS NULL
        AND ($6::int8[] IS NULL OR g.user_id = ANY ($6))
        AND (u.telegram_chat_id = ANY ($7) AND g.channel = 'telegram') IS NOT TRUE
        AND g.id <> ALL ($8)
-     ORDER BY g.next_retry_at NULLS FIRST, g.id
+     ORDER BY g.id
      LIMIT $2
        FOR UPDATE OF g SKIP LOCKED
+),
+again AS (
+    SELECT g.id, g.window_end
+      FROM user_alert_digests AS g
+      JOIN users AS u ON u.id = g.user_id
+     WHERE g.channel = $1
+       AND g.status = 'queued'
+       AND g.next_retry_at IS NOT NULL
+       AND g.next_retry_at <= coalesce($5::timestamptz, now())
+       AND ($6::int8[] IS NULL OR g.user_id = ANY ($6))
+       AND (u.telegram_chat_id = ANY ($7) AND g.channel = 'telegram') IS NOT TRUE
+       AND g.id <> ALL ($8)
+     ORDER BY g.next_retry_at, g.id
+     LIMIT $2
+       FOR UPDATE OF g SKIP LOCKED
+),
+due AS (
+    SELECT id
+      FROM (SELECT id, window_end FROM fresh UNION ALL SELECT id, window_end FROM again) AS both_kinds
+     ORDER BY window_end, id
+     LIMIT $2
 ),
 claimed AS (
     UPDATE user_alert_digests AS g
@@ -248,17 +269,70 @@ SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::t
 SELECT i.digest_id::int8 AS digest_id,
        e.id::int8 AS event_id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
        e.headline, e.body, e.created_at::timestamptz AS event_created_at,
-       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN (e.payload -> 'value')::float8 END AS value
+       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
   FROM user_alert_digest_items AS i
   JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
   JOIN alert_events AS e ON e.id = d.alert_event_id
  WHERE i.digest_id = ANY ($1)
  ORDER BY i.digest_id, e.severity DESC, e.created_at, e.id;
 
+-- name: are_deliveries_due
+-- Whether anything of one channel is due, resting chats included.
+--   $1 channel   text
+--   $2 now       timestamptz
+--   $3 allowlist int8[]
+--   $4 set_aside int8[]
+-- returns: Due, one
+-- again: safe; reads only
+SELECT EXISTS (
+           SELECT FROM user_alert_deliveries AS d
+            WHERE d.channel = $1
+              AND d.status = 'queued'
+              AND d.delivery_kind = 'instant'
+              AND d.next_retry_at IS NULL
+              AND ($3::int8[] IS NULL OR d.user_id = ANY ($3))
+              AND d.id <> ALL ($4))
+    OR EXISTS (
+           SELECT FROM user_alert_deliveries AS d
+            WHERE d.channel = $1
+              AND d.status = 'queued'
+              AND d.delivery_kind = 'instant'
+              AND d.next_retry_at IS NOT NULL
+              AND d.next_retry_at <= coalesce($2::timestamptz, now())
+              AND ($3::int8[] IS NULL OR d.user_id = ANY ($3))
+              AND d.id <> ALL ($4)) AS due;
+
+-- name: are_digests_due
+-- The same for digests.
+--   $1 channel   text
+--   $2 now       timestamptz
+--   $3 allowlist int8[]
+--   $4 set_aside int8[]
+-- returns: Due, one
+-- again: safe; reads only
+SELECT EXISTS (
+           SELECT FROM user_alert_digests AS g
+            WHERE g.channel = $1
+              AND g.status = 'queued'
+              AND g.next_retry_at IS NULL
+              AND ($3::int8[] IS NULL OR g.user_id = ANY ($3))
+              AND g.id <> ALL ($4))
+    OR EXISTS (
+           SELECT FROM user_alert_digests AS g
+            WHERE g.channel = $1
+              AND g.status = 'queued'
+              AND g.next_retry_at IS NOT NULL
+              AND g.next_retry_at <= coalesce($2::timestamptz, now())
+              AND ($3::int8[] IS NULL OR g.user_id = ANY ($3))
+              AND g.id <> ALL ($4)) AS due;
+
 -- name: begin_deliveries
--- Note that these sends begin now: from here on a crash leaves them uncertain (C-11). What another run took is not returned.
---   $1 ids    int8[]
---   $2 run_id text
+-- Note that these sends begin now: from here on a crash leaves them uncertain (C-11). Not returned is what another run
+-- took, and what would be sent beyond its lease: this process was asleep.
+--   $1 ids       int8[]
+--   $2 run_id    text
+--   $3 now       timestamptz
+--   $4 send_time interval       how long a send may take
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
@@ -267,12 +341,15 @@ UPDATE user_alert_deliveries AS d
  WHERE d.id = ANY ($1)
    AND d.status = 'sending'
    AND d.claimed_by = $2
+   AND d.lease_expires_at > coalesce($3::timestamptz, now()) + $4::interval
 RETURNING d.id::int8 AS id;
 
 -- name: begin_digests
 -- The same for digests.
---   $1 ids    int8[]
---   $2 run_id text
+--   $1 ids       int8[]
+--   $2 run_id    text
+--   $3 now       timestamptz
+--   $4 send_time interval       how long a send may take
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
@@ -281,10 +358,12 @@ UPDATE user_alert_digests AS g
  WHERE g.id = ANY ($1)
    AND g.status = 'sending'
    AND g.claimed_by = $2
+   AND g.lease_expires_at > coalesce($3::timestamptz, now()) + $4::interval
 RETURNING g.id::int8 AS id;
 
 -- name: settle_deliveries
--- Write the outcomes of a batch of sends, each only while this run still holds it (C-5).
+-- Write the outcomes of a batch of sends, each only while this run still holds it (C-5); except that what was reclaimed
+-- as uncertain, and that nobody took since, becomes sent when the truth comes late.
 --   $1 run_id               text
 --   $2 now                  timestamptz
 --   $3 ids                  int8[]
@@ -311,8 +390,8 @@ UPDATE user_alert_deliveries AS d
   FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[])
        AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id)
  WHERE d.id = o.id
-   AND d.status = 'sending'
-   AND d.claimed_by = $1
+   AND (d.status = 'sending' AND d.claimed_by = $1
+        OR o.status = 'sent' AND d.status IN ('queued', 'failed') AND d.last_error = 'send_uncertain')
 RETURNING d.id::int8 AS id;
 
 -- name: settle_digests
@@ -343,8 +422,8 @@ UPDATE user_alert_digests AS g
   FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[])
        AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id)
  WHERE g.id = o.id
-   AND g.status = 'sending'
-   AND g.claimed_by = $1
+   AND (g.status = 'sending' AND g.claimed_by = $1
+        OR o.status = 'sent' AND g.status IN ('queued', 'failed') AND g.last_error = 'send_uncertain')
 RETURNING g.id::int8 AS id;
 
 -- name: release_deliveries
@@ -373,6 +452,32 @@ UPDATE user_alert_digests AS g
  WHERE g.id = ANY ($2)
    AND g.status = 'sending'
    AND g.claimed_by = $1
+RETURNING g.id::int8 AS id;
+
+-- name: release_unbegun_deliveries
+-- Put back what this run claimed without knowing it: the claim was committed, and its answer was lost on the way.
+--   $1 run_id text
+-- returns: RowId, many
+-- locks: the rows
+-- again: safe; guarded by the lease
+UPDATE user_alert_deliveries AS d
+   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL
+ WHERE d.status = 'sending'
+   AND d.claimed_by = $1
+   AND d.send_started_at IS NULL
+RETURNING d.id::int8 AS id;
+
+-- name: release_unbegun_digests
+-- The same for digests.
+--   $1 run_id text
+-- returns: RowId, many
+-- locks: the rows
+-- again: safe; guarded by the lease
+UPDATE user_alert_digests AS g
+   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL
+ WHERE g.status = 'sending'
+   AND g.claimed_by = $1
+   AND g.send_started_at IS NULL
 RETURNING g.id::int8 AS id;
 
 -- name: move_telegram_chat

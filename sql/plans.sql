@@ -23,9 +23,10 @@ WITH configured AS (
                       CASE WHEN jsonb_typeof(raw.max_per_day) = 'number' THEN raw.max_per_day::numeric END,
                       s.max_email_alerts_per_day,
                       0)), 0), 2147483647)::int4 AS per_day,
-                  least(greatest(floor(
-                      CASE WHEN jsonb_typeof(raw.realtime_limit) = 'number' THEN raw.realtime_limit::numeric END
-                      ), 0), 2147483647)::int4 AS realtime
+                  -- Guarded as a whole: greatest() takes no notice of a NULL.
+                  CASE WHEN jsonb_typeof(raw.realtime_limit) = 'number'
+                       THEN least(greatest(floor(raw.realtime_limit::numeric), 0), 2147483647)::int4
+                  END AS realtime
            ) AS limits
      WHERE s.is_active IS NOT FALSE
 )

@@ -64,8 +64,8 @@ async def prepare(database: Database) -> None:
         ground = await transaction.row(survey_ground, emails=[user.email for user in AUDIENCE])
         if ground.has_strangers or not (ground.marked or ground.empty):
             raise AlertsEngineError(
-                "the embedded database in .alerts-engine holds data that is not the demo's, and the demo would clear it: "
-                "start the demo in another folder"
+                "the embedded database in .alerts-engine holds data that is not the demo's, and the demo begins by "
+                "clearing it: start the demo in another folder"
             )
         await transaction.run(mark_ground)
         await transaction.run(clear_ground)

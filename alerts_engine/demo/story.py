@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from pydantic_settings import PydanticBaseSettingsSource
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
     from alerts_engine.demo.ground import Received, Totals
     from alerts_engine.demo.history import Day
@@ -32,15 +32,20 @@ if TYPE_CHECKING:
     from alerts_engine.phases.context import Progress
 
 TICKS = (time(6, 10), time(7, 20))
-"""UTC. By the first the scores of 06:00 are there, and yesterday's daily digests are due; by the second, the hourly ones."""
+"""UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""
 
 
 class DemoSettings(Settings):
     """The defaults, whatever the environment says: nothing can turn the demo off, or send it to a real provider."""
 
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[Settings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    def settings_customise_sources(  # the names are pydantic's
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 

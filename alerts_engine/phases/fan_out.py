@@ -12,7 +12,8 @@ from alerts_engine.statements import command, statement
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
 
-EVENTS_AT_ONCE = 200
+EVENTS_AT_ONCE = 1_000
+"""They compete for the quotas together, the most severe first (B-7)."""
 DECISIONS_PER_PAGE = 40_000
 LARGEST_PAGE, SMALLEST_PAGE = 20_000, 500
 

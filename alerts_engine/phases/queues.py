@@ -106,6 +106,7 @@ class Lifecycle:
     begin: Statement[RowId]
     settle: Statement[RowId]
     release: Statement[RowId]
+    release_unbegun: Statement[RowId]
 
 
 class Queue(Protocol):
@@ -129,6 +130,7 @@ def _lifecycle(table: str) -> Lifecycle:
         begin=statement(file, f"begin_{table}", RowId),
         settle=statement(file, f"settle_{table}", RowId),
         release=statement(file, f"release_{table}", RowId),
+        release_unbegun=statement(file, f"release_unbegun_{table}", RowId),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from alerts_engine.errors import AlertsEngineError, PhaseError
+from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
 from alerts_engine.phases.lane import Lane
 from alerts_engine.phases.preparation import Preparation
 from alerts_engine.phases.queues import QUEUES
@@ -41,14 +41,21 @@ sendable_now = statement("phase_c_send", "sendable_now", Sendable)
 
 
 async def send(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
-    """Send what is due. Raises :class:`PhaseError` at the end when a channel is down or an outcome is not written."""
+    """Send what is due.
+
+    Raises :class:`PhaseError` at the end when a channel is down, an outcome is not written, or the lock was lost.
+    """
     await _reclaim(context, counts)
     await _skip_unconfigured(context, counts, outlets)
     problems = await _send_on_all_lanes(context, counts, outlets)
-    down = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
-    context.check_lock()
-    if problems or down:
-        raise PhaseError("; ".join([*down, *problems]))
+    problems[:0] = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
+    try:
+        context.check_lock()
+    except LockLostError as error:
+        counts.stop("lock_lost")
+        problems.insert(0, str(error))
+    if problems:
+        raise PhaseError("; ".join(problems))
 
 
 async def _reclaim(context: PhaseContext, counts: SendCounts) -> None:
@@ -109,11 +116,12 @@ async def _send_on_all_lanes(context: PhaseContext, counts: SendCounts, outlets:
         waker.cancel()
         traffic.problems += await _close(settler, context)
     for result in results:
-        if isinstance(result, AlertsEngineError):
-            traffic.problems.append(str(result))
-        elif isinstance(result, BaseException):
+        if isinstance(result, BaseException) and not isinstance(result, AlertsEngineError):
             raise result
-    return list(dict.fromkeys(traffic.problems))
+    broken = [str(result) for result in results if result is not None]
+    if broken:
+        await _release_unbegun(context)
+    return list(dict.fromkeys([*traffic.problems, *broken]))
 
 
 async def _close(settler: Settler, context: PhaseContext) -> list[str]:
@@ -127,6 +135,15 @@ async def _close(settler: Settler, context: PhaseContext) -> list[str]:
     except PhaseError as error:
         return [str(error)]
     return []
+
+
+async def _release_unbegun(context: PhaseContext) -> None:
+    """After an error of the database: what it may have claimed for this run without our knowing."""
+    for queue in QUEUES:
+        try:
+            await context.database.rows(queue.lifecycle.release_unbegun, run_id=context.run_id)
+        except AlertsEngineError as error:
+            log.warning("not_released", queue=queue.name, error=str(error))
 
 
 async def _wake_when_stopping(context: PhaseContext, traffic: Traffic) -> None:

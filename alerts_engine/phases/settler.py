@@ -49,7 +49,7 @@ class Settled:
 
 
 class Settler:
-    """Keeps every outcome until it is written; a write that fails is tried again, and no outcome is lost from memory."""
+    """Keeps every outcome until it is written: a write that fails is tried again."""
 
     def __init__(
         self, database: Executor, run_id: str, replayed_now: datetime | None, on_written: Callable[[], None]

@@ -12,7 +12,6 @@ from alerts_engine import Phase
 from alerts_engine.database import connect
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext
-from alerts_engine.phases.queues import claim_digests
 from tests.integration.world import (
     DAY,
     HOUR,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from alerts_engine import PhaseReport
 
 NOTHING = {"digests_created": 0, "digest_items_attached": 0, "deliveries_marked_batched": 0}
-FOREVER = datetime(2040, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -130,7 +128,8 @@ async def test_running_it_twice_changes_nothing(db, database_url):
     add_digest_delivery(db, user)
     await build(database_url)
     tables = (
-        "SELECT g.*, i.*, d.* FROM user_alert_digests AS g, user_alert_digest_items AS i, user_alert_deliveries AS d"
+        "SELECT g::text AS digest, i::text AS item, d::text AS delivery"
+        " FROM user_alert_digests AS g, user_alert_digest_items AS i, user_alert_deliveries AS d"
     )
     before = db.execute(tables).fetchall()
     report = await build(database_url, NOW + HOUR)
@@ -142,9 +141,7 @@ async def test_a_digest_is_all_or_nothing(db, database_url):
     """When marking fails, no digest and no item is left behind (SPEC D-1)."""
     user = add_user(db)
     delivery = add_digest_delivery(db, user)
-    db.execute(
-        "ALTER TABLE user_alert_deliveries ADD CONSTRAINT refuses CHECK (last_error IS DISTINCT FROM 'batched_into_digest')"
-    )
+    db.execute("ALTER TABLE user_alert_deliveries ADD CONSTRAINT refuses CHECK (last_error IS NULL)")
     report = await build(database_url)
     assert report.status == "failed"
     assert "refuses" in report.error
@@ -345,21 +342,21 @@ async def test_a_delivery_is_not_stranded_by_a_change_of_time_zone(db, database_
 # --- beside phase C -------------------------------------------------------------------------------------------------
 
 
-async def blocked(db: psycopg.Connection) -> None:
-    """Wait until a statement of the engine waits for a row lock."""
-    waiting = (
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+def claim(db: psycopg.Connection) -> int:
+    """What phase C does first: how many digests it got."""
+    claimed = db.execute(
+        "UPDATE user_alert_digests SET status = 'sending', claimed_by = 'a run', lease_expires_at = now() WHERE id IN"
+        " (SELECT id FROM user_alert_digests WHERE status = 'queued' FOR UPDATE SKIP LOCKED)"
     )
+    return claimed.rowcount
+
+
+async def somebody_waits_for(db: psycopg.Connection) -> None:
+    """Until another connection waits for the end of this one's transaction."""
+    waiting = "SELECT FROM pg_locks WHERE transactionid = pg_current_xact_id()::xid AND NOT granted"
     async with asyncio.timeout(20):
-        while db.execute(waiting).fetchone().n == 0:
+        while not db.execute(waiting).rowcount:  # noqa: ASYNC110 - it is the database that knows
             await asyncio.sleep(0.01)
-
-
-def claim_values() -> dict[str, object]:
-    return {
-        "channel": "email", "claim_size": 10, "run_id": "a run", "lease": timedelta(minutes=5), "now": FOREVER,
-        "allowlist": None, "resting": [], "set_aside": [],
-    }  # fmt: skip
 
 
 async def test_an_item_does_not_join_a_digest_that_is_being_claimed(db, database_url):
@@ -368,12 +365,11 @@ async def test_an_item_does_not_join_a_digest_that_is_being_claimed(db, database
     first = add_digest_delivery(db, user, NOW - DAY)
     await build(database_url, NOW - DAY)
     late = add_digest_delivery(db, user, NOW - DAY)
-    async with connect(database_url) as sender:
-        async with sender.transaction() as claiming:
-            assert len(await claiming.rows(claim_digests, **claim_values())) == 1
-            building = asyncio.create_task(build(database_url))
-            await blocked(db)
-        report = await building
+    with db.transaction():
+        assert claim(db) == 1
+        building = asyncio.create_task(build(database_url))
+        await somebody_waits_for(db)
+    report = await building
     assert report.counts == {"digests_created": 1, "digest_items_attached": 1, "deliveries_marked_batched": 1}
     assert digests(db) == {f"{user}:email:daily:2025-11-09": {first}, f"{user}:email:daily:2025-11-10": {late}}
     assert queued(db) == set()
@@ -386,9 +382,9 @@ async def test_an_item_joins_after_all_when_the_claim_comes_to_nothing(db, datab
     await build(database_url)
     second = add_digest_delivery(db, user)
     with db.transaction(force_rollback=True):
-        begin(db, "sending")
+        assert claim(db) == 1
         building = asyncio.create_task(build(database_url))
-        await asyncio.to_thread(lambda: None)
+        await somebody_waits_for(db)
     await building
     assert digests(db) == {f"{user}:email:daily:2025-11-10": {first, second}}
 
@@ -399,17 +395,16 @@ async def test_a_digest_that_items_are_joining_is_not_claimed(db, database_url):
     add_digest_delivery(db, user)
     await build(database_url)
     add_digest_delivery(db, user)
-    async with connect(database_url) as builder, connect(database_url) as sender:
-        async with builder.transaction() as joining:
-            context = PhaseContext(joining, settings(database_url), "a run", NOW)
-            await build_digests(context, DigestCounts())
-            assert await sender.rows(claim_digests, **claim_values()) == []
-        assert len(await sender.rows(claim_digests, **claim_values())) == 1
+    async with connect(database_url) as database:
+        async with database.transaction() as joining:
+            await build_digests(PhaseContext(joining, settings(database_url), "a run", NOW), DigestCounts())
+            assert claim(db) == 0
+        assert claim(db) == 1
     assert [len(items) for items in digests(db).values()] == [2]
 
 
 async def test_builders_side_by_side_share_the_work(db, database_url, monkeypatch):
-    """Without the phase lock, as behind a pooler: each delivery is in one digest, each digest is made once (SPEC D-1)."""
+    """Without the phase lock: each delivery is in one digest, and each digest is made once (SPEC D-1)."""
     monkeypatch.setattr("alerts_engine.phases.build_digests.BATCH", 7)
     users = [add_user(db) for _ in range(5)]
     items = {add_digest_delivery(db, user) for user in users for _ in range(20)}

@@ -362,8 +362,8 @@ def histories(draw: st.DrawFn, first: st.SearchStrategy[World]) -> tuple[World, 
     before = draw(first)
     after = world_after(before, fan_out(before))
     now = after.now + _minutes(draw(st.sampled_from([10, 0, 61, 125, 720, 1441])))
-    types, regions = {event.alert_type for event in after.events}, ["Europe"]
-    pools = _Pools(plans=[], types=sorted(types), regions=regions)
+    types = sorted({event.alert_type for event in after.events})
+    pools = _Pools(plans=[], types=types, regions=["Europe"])
     new = [draw(_events(SECOND_RUN_ID + n, now, pools)) for n in range(draw(st.integers(0, 3)))]
     return before, replace(
         after,

@@ -1,0 +1,143 @@
+"""The console script as its users have it: a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from alerts_engine.demo.providers import provider_settings
+from alerts_engine.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import psycopg
+
+SCRIPT = str(Path(sys.executable).with_name("alerts-engine"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Stdout, which must be one JSON object and nothing else."""
+        assert self.out.count("\n") == 1, self.out
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+    def phase(self, name: str) -> dict[str, Any]:
+        """One phase of a run's report."""
+        return next(phase for phase in self.json["phases"] if phase["phase"] == name)
+
+
+@dataclass(slots=True)
+class CommandLine:
+    """Starts ``alerts-engine`` in ``folder`` with ``settings`` and nothing else in its environment."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    async def start(
+        self, *arguments: str, program: tuple[str, ...] = (SCRIPT,), **settings: str
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *program,
+            *arguments,
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **self.settings, **settings},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def __call__(self, *arguments: str, program: tuple[str, ...] = (SCRIPT,), **settings: str) -> Answer:
+        return await answer_of(await self.start(*arguments, program=program, **settings))
+
+
+async def answer_of(process: asyncio.subprocess.Process) -> Answer:
+    """Wait for the end; a test that is cancelled leaves no process behind."""
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode is not None
+    return Answer(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> CommandLine:
+    """The command line with nothing set."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def alerts_engine(tmp_path: Path, database_url: str) -> CommandLine:
+    """The command line with a migrated database."""
+    return CommandLine(tmp_path, {"DATABASE_URL": database_url})
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Every provider."""
+    async with Sandbox.start() as started:
+        yield started
+
+
+@pytest.fixture
+def sending(alerts_engine: CommandLine, sandbox: Sandbox) -> CommandLine:
+    """The command line with a migrated database and every channel configured."""
+    alerts_engine.settings |= provider_settings(sandbox.url)
+    return alerts_engine
+
+
+def add_news(connection: psycopg.Connection, *, users: int) -> None:
+    """One severe event, and users of the plan ``pro`` who get it by email at once."""
+    connection.execute(
+        "INSERT INTO users (email) SELECT format('user%%s@example.com', n) FROM generate_series(1, %s) AS n", [users]
+    )
+    connection.execute("INSERT INTO user_plans (user_id, plan) SELECT id, 'pro' FROM users")
+    connection.execute(
+        "INSERT INTO user_alert_prefs (user_id, region, alert_type) SELECT id, 'global', 'HIGH_IMPACT_EVENT' FROM users"
+    )
+    connection.execute(
+        "INSERT INTO events (title, source_url, region, severity_score, ai_summary) "
+        "VALUES ('Pipeline shut', 'https://news.example/1', 'Europe', 5, 'Flows stopped at noon.')"
+    )
+    connection.commit()
+
+
+def fingerprints(connection: psycopg.Connection, *, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """A hash of every table's rows, by name."""
+    connection.rollback()
+    names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
+    hashes = {}
+    for (name,) in names:
+        if name not in but:
+            row = connection.execute(
+                f"SELECT md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {name} AS t"  # type: ignore[arg-type]
+            ).fetchone()
+            assert row is not None
+            hashes[name] = row[0]
+    connection.rollback()
+    return hashes
+
+
+def statuses(connection: psycopg.Connection) -> dict[str, int]:
+    """How many deliveries are in each state."""
+    rows = connection.execute("SELECT status, count(*) FROM user_alert_deliveries GROUP BY status").fetchall()
+    connection.rollback()
+    return dict(rows)

@@ -1,0 +1,245 @@
+"""What the console script says, where it says it, and how it exits (SPEC section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from alerts_engine.locks import PHASE_KEYS
+from alerts_engine.types import Phase
+from tests.acceptance.conftest import SCRIPT, add_news, answer_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+    from tests.acceptance.conftest import Answer, CommandLine
+
+UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"
+
+
+def assert_one_line(answer: Answer, *, code: int = 1) -> None:
+    """An error is one line on stderr, without traceback."""
+    assert answer.code == code
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert answer.json == {"status": "failed", "error": answer.err.removeprefix("error: ").rstrip("\n")}
+
+
+@pytest.mark.parametrize("command", [["run"], ["migrate"], ["runs"], ["migrate", "--check"]])
+async def test_no_database_names_both_ways_to_one(alone: CommandLine, command: list[str]):
+    """Without DATABASE_URL and --embedded one line names both (CLI-1)."""
+    answer = await alone(*command)
+    assert_one_line(answer)
+    assert "DATABASE_URL" in answer.err
+    assert "--embedded" in answer.err
+
+
+@pytest.mark.parametrize("command", [["run"], ["migrate"], ["runs"]])
+async def test_unreachable_database_is_one_line_without_password(alone: CommandLine, command: list[str]):
+    """A database that does not answer is one line, exit 1, and the password is not in it (CLI-2, O-3)."""
+    answer = await alone(*command, DATABASE_URL=UNREACHABLE)
+    assert_one_line(answer)
+    assert "very-secret-word" not in answer.out + answer.err
+
+
+async def test_unmigrated_database_says_what_to_do(alone: CommandLine, bare_database_url: str):
+    """A run on a bare database names the command that mends it (CLI-2)."""
+    answer = await alone("run", DATABASE_URL=bare_database_url)
+    assert_one_line(answer)
+    assert "alerts-engine migrate" in answer.err
+
+
+async def test_malformed_setting_names_the_variable_and_hides_its_value(alone: CommandLine):
+    """What cannot be parsed is named, never shown (section 4)."""
+    answer = await alone("run", DATABASE_URL="mysql://u:very-secret-word@h/d", ALERTS_MAX_ATTEMPTS="another-secret")
+    assert_one_line(answer)
+    assert "DATABASE_URL" in answer.err
+    assert "ALERTS_MAX_ATTEMPTS" in answer.err
+    assert "secret" not in answer.out + answer.err
+
+
+async def test_unknown_phase_is_wrong_usage_and_names_the_choices(alone: CommandLine):
+    """Exit 2, with the phases there are (CLI-2)."""
+    answer = await alone("run", "--phase", "e")
+    assert (answer.code, answer.out) == (2, "")
+    assert "'a', 'b', 'c', 'd', 'all'" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--now", "2022-02-24T10:00:00"], "time zone"),
+        (["run", "--now", "yesterday"], "2022-02-24T10:00:00+00:00"),
+        (["run", "--since-hours", "-1"], "--since-hours"),
+        (["run", "--since-hours", "nan"], "--since-hours"),
+        (["run", "--since-hours", "1e12"], "--since-hours"),
+        (["run", "--batch-size", "0"], "--batch-size"),
+        (["runs", "--limit", "501"], "--limit"),
+        (["runs", "show", "not-an-id"], "RUN_ID"),
+        (["rnu"], "rnu"),
+    ],
+)
+async def test_wrong_usage_exits_2_and_says_which(alone: CommandLine, arguments: list[str], named: str):
+    """A value out of range, a time without zone, an unknown command: exit 2 (CLI-2)."""
+    answer = await alone(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert named in answer.err
+
+
+async def test_switched_off_does_nothing_and_succeeds(alone: CommandLine):
+    """With ALERTS_V2_ENABLED=false not even the database is asked: one log line, exit 0 (CLI-2)."""
+    answer = await alone("run", "--json", DATABASE_URL=UNREACHABLE, ALERTS_V2_ENABLED="false")
+    assert answer.code == 0
+    assert answer.err.count("\n") == 1
+    assert "ALERTS_V2_ENABLED" in answer.err
+    assert answer.json["status"] == "skipped"
+    assert answer.json["phases"] == []
+
+
+async def test_migrate_applies_once_and_check_tells_what_is_pending(alone: CommandLine, bare_database_url: str):
+    """--check exits 1 while something is pending and changes nothing; applying twice is a no-op (DB-2)."""
+    alone.settings["DATABASE_URL"] = bare_database_url
+    before = await alone("migrate", "--check")
+    assert (before.code, before.json["applied"]) == (1, [])
+    first, second, after = await alone("migrate"), await alone("migrate"), await alone("migrate", "--check")
+    assert (first.code, first.json) == (0, {"applied": before.json["pending"], "pending": []})
+    assert (second.code, second.json) == (0, {"applied": [], "pending": []})
+    assert (after.code, after.json) == (0, {"applied": [], "pending": []})
+
+
+@pytest.mark.parametrize("arguments", [["run", "--json"], ["run"]])
+async def test_run_in_a_pipe_is_one_json_object_and_logs_go_to_stderr(alerts_engine: CommandLine, arguments: list[str]):
+    """The shape is that of the specification, and no terminal codes reach a pipe (CLI-4, CLI-6)."""
+    answer = await alerts_engine(*arguments)
+    assert answer.code == 0
+    report = answer.json
+    assert list(report) == [
+        "run_id", "status", "dry_run", "triggered_by", "started_at", "finished_at", "duration_ms", "phases"
+    ]  # fmt: skip
+    assert [phase["phase"] for phase in report["phases"]] == ["a", "b", "d", "c"]
+    assert list(report["phases"][0]) == [
+        "phase", "status", "locked", "skipped", "reason", "started_at", "finished_at", "duration_ms", "counts", "error"
+    ]  # fmt: skip
+    assert answer.err.count("\n") == len(report["phases"])
+    assert "\x1b" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(("arguments", "settings"), [(["--log-json"], {}), ([], {"CI": "true"})])
+async def test_logs_are_json_lines_when_asked_and_in_ci(
+    alerts_engine: CommandLine, arguments: list[str], settings: dict[str, str]
+):
+    """--log-json, or CI=true (section 3)."""
+    answer = await alerts_engine("run", "--phase", "a", *arguments, **settings)
+    lines = [json.loads(line) for line in answer.err.splitlines()]
+    assert [line["phase"] for line in lines] == ["a"]
+    assert lines[0]["run_id"] == answer.json["run_id"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [(SCRIPT, "run"), (sys.executable, "-m", "alerts_engine", "run"), (sys.executable, "-m", "alerts_engine.runner")],
+)
+async def test_three_doors_lead_to_the_same_run(alerts_engine: CommandLine, program: tuple[str, ...]):
+    """The script, the package and the older flag style do the same (CLI-3)."""
+    flags = ["--phase", "b", "--since-hours", "0", "--batch-size", "5", "--dry-run", "--log-json"]
+    answer = await alerts_engine(*flags, program=program)
+    assert (answer.code, answer.json["dry_run"]) == (0, True)
+    assert [phase["phase"] for phase in answer.json["phases"]] == ["b"]
+
+
+async def test_terminal_gets_a_table(alerts_engine: CommandLine):
+    """People see a row per phase, not JSON, and no log lines between (section 3)."""
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        SCRIPT, "run", cwd=alerts_engine.folder, env={**alerts_engine.settings, "TERM": "xterm", "COLUMNS": "100"},
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    shown = await asyncio.to_thread(_read_to_end, master)
+    assert await process.wait() == 0
+    assert "nothing to do" in shown
+    assert '"run_id"' not in shown
+    assert "[info" not in shown
+
+
+def _read_to_end(master: int) -> str:
+    pieces = []
+    try:
+        while piece := os.read(master, 4096):
+            pieces.append(piece)
+    except OSError:  # a terminal whose other end is closed
+        pass
+    os.close(master)
+    return b"".join(pieces).decode()
+
+
+async def test_held_lock_skips_the_phase_and_succeeds(alerts_engine: CommandLine, postgresql: psycopg.Connection):
+    """Another runner has the phase: reported, exit 0 (CLI-2, CLI-4)."""
+    postgresql.execute("SELECT pg_advisory_lock(%s)", [PHASE_KEYS[Phase.A]])
+    answer = await alerts_engine("run")
+    assert answer.code == 0
+    skipped = answer.phase("a")
+    assert (skipped["locked"], skipped["skipped"], skipped["reason"]) == (False, True, "lock_not_acquired")
+    assert answer.phase("b")["status"] == "success"
+
+
+async def test_failed_phase_fails_the_run_and_stops_no_other(alerts_engine: CommandLine, tmp_path: Path):
+    """A broken rule fails phase a; the others run, exit 1 (CLI-2, CLI-5)."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "broken.sql").write_text("SELECT 1 AS nonsense")
+    answer = await alerts_engine("run", ALERTS_RULES_DIR=str(rules))
+    assert (answer.code, answer.json["status"]) == (1, "failed")
+    assert "broken" in answer.phase("a")["error"]
+    assert {answer.phase(name)["status"] for name in "bdc"} == {"success"}
+
+
+async def test_history_lists_runs_newest_first_and_shows_one(alerts_engine: CommandLine):
+    """Dry runs are in it, too (O-1)."""
+    first = await alerts_engine("run", "--phase", "a")
+    second = await alerts_engine("run", "--dry-run")
+    listed = (await alerts_engine("runs", "--limit", "2")).json["runs"]
+    assert [run["run_id"] for run in listed] == [second.json["run_id"], first.json["run_id"]]
+    assert [run["dry_run"] for run in listed] == [True, False]
+    shown = (await alerts_engine("runs", "show", second.json["run_id"])).json
+    assert (shown["status"], shown["triggered_by"], shown["phase"]) == ("success", "local", "all")
+    assert [item["phase"] for item in shown["items"]] == ["a", "b", "d", "c"]
+
+
+async def test_unknown_run_is_one_line(alerts_engine: CommandLine):
+    """A run that is not there: exit 1 (CLI-2)."""
+    assert_one_line(await alerts_engine("runs", "show", "00000000-0000-0000-0000-000000000000"))
+
+
+async def test_now_replays_another_moment(alerts_engine: CommandLine, postgresql: psycopg.Connection):
+    """An event of today is none for a run that replays last year."""
+    add_news(postgresql, users=1)
+    past = await alerts_engine("run", "--phase", "a", "--now", "2022-02-24T10:00:00Z")
+    present = await alerts_engine("run", "--phase", "a")
+    assert past.phase("a")["counts"]["events_created"] == 0
+    assert present.phase("a")["counts"]["events_created"] == 1
+
+
+async def test_sandbox_tells_how_to_reach_it_and_ends_cleanly(alone: CommandLine):
+    """Its settings can be pasted into a shell, and a signal is its normal end, exit 0 (CLI-7)."""
+    process = await alone.start("sandbox", "--port", "0")
+    assert process.stdout is not None
+    said = (await process.stdout.readuntil(b"TWILIO_BASE_URL=")).decode()
+    url = re.search(r"export BREVO_BASE_URL=(\S+)", said)
+    assert url is not None
+    async with aiohttp.ClientSession() as session, session.get(f"{url[1]}/healthz") as health:
+        assert health.status == 200
+    process.send_signal(signal.SIGTERM)
+    answer = await answer_of(process)
+    assert (answer.code, answer.err) == (0, "")

@@ -1,0 +1,81 @@
+"""First contact: the demo, from its start to the database it leaves behind (SPEC section 15)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from alerts_engine.demo.audience import AUDIENCE
+from alerts_engine.embedded import embedded_postgres
+from tests.acceptance.conftest import CommandLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def somewhere(request: pytest.FixtureRequest) -> Iterator[CommandLine]:
+    """A folder of its own inside the checkout, with nothing set."""
+    folder = REPOSITORY / ".alerts-engine" / "tests" / f"demo-{os.getpid()}"
+    folder.mkdir(parents=True)
+    yield CommandLine(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+async def test_demo_shows_it_all_twice_and_leaves_nothing_to_send(somewhere: CommandLine):
+    """Events, deliveries, digests and messages are shown each time; a run afterwards sends nothing again (F-1, F-2)."""
+    first, second = await somewhere("demo"), await somewhere("demo", "--json")
+    assert (first.code, first.err) == (0, "")
+    for word in (
+        "events",
+        "deliveries",
+        "digests",
+        "messages sent",
+        "demo-inbox.html",
+        *(u.who[:20] for u in AUDIENCE),
+    ):
+        assert word in first.out
+    assert second.code == 0
+    totals = second.json["totals"]
+    assert min(totals["events"], totals["deliveries"], totals["digests"], totals["sent"]) > 0
+    assert totals["waiting"] == 0
+    assert f"\n{totals['sent']} messages reached the sandbox" in first.out
+    after = await somewhere("run", "--phase", "all", "--embedded")
+    sent = after.phase("c")["counts"]
+    assert (after.code, sent["queued_selected"], sent["sent"], sent["digests"]["selected"]) == (0, 0, 0, 0)
+    assert len((await somewhere("runs", "--embedded", "--limit", "500")).json["runs"]) == second.json["runs"] + 1
+
+
+@pytest.mark.slow
+async def test_saved_inbox_needs_no_server(somewhere: CommandLine):
+    """The page has every message in it and loads nothing from anywhere (F-2)."""
+    answer = await somewhere("demo", "--json", ALERTS_V2_ENABLED="false", ALERTS_CHANNELS_PAUSED="email")
+    assert answer.json["totals"]["sent"] > 0, "the demo must not depend on the environment"
+    page = (somewhere.folder / answer.json["inbox"]).read_text()
+    assert page.count('"provider_message_id"') == answer.json["totals"]["sent"]
+    assert "warsaw@example.org" in page
+    assert "<script src" not in page
+
+
+@pytest.mark.slow
+async def test_demo_leaves_data_that_is_not_its_own_alone(somewhere: CommandLine):
+    """It clears its own database only: with somebody's user in it, it refuses and changes nothing."""
+    await somewhere("migrate", "--embedded")
+    with embedded_postgres(somewhere.folder / ".alerts-engine") as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("INSERT INTO users (email) VALUES ('somebody@example.com')")
+        answer = await somewhere("demo")
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT email FROM users").fetchall() == [("somebody@example.com",)]
+    assert answer.code == 1
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert "another folder" in answer.err

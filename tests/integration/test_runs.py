@@ -1,0 +1,175 @@
+"""The run history: what it keeps, and that it never stops a run (SPEC O-1, O-2)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from alerts_engine import AlertsEngine, Phase
+from alerts_engine.database import connect
+from alerts_engine.errors import NotFoundError, SchemaError, SettingsError
+from alerts_engine.runs import newest_runs, run_with_items
+from tests.integration.world import NOW, add_news, prepared, run, settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@pytest.fixture
+def db(postgresql: psycopg.Connection) -> psycopg.Connection:
+    return prepared(postgresql)
+
+
+def history(db: psycopg.Connection) -> list:
+    return db.execute("SELECT * FROM alerts_engine_runs ORDER BY id").fetchall()
+
+
+async def test_a_run_is_kept_with_its_phases(db, database_url):
+    """As it was reported, in the database's own time (SPEC O-1, C-14)."""
+    add_news(db)
+    began = db.execute("SELECT clock_timestamp() AS now").fetchone().now
+    report = await run(database_url, Phase.ALL, fields={"github_sha": "abc123"})
+    ended = db.execute("SELECT clock_timestamp() AS now").fetchone().now
+    (kept,) = history(db)
+    assert kept.run_id == UUID(report.run_id)
+    assert (kept.triggered_by, kept.phase, kept.status, kept.git_sha, kept.dry_run, kept.error_summary) == (
+        "local", "all", "success", "abc123", False, None,
+    )  # fmt: skip
+    assert began <= kept.started_at <= kept.finished_at <= ended
+    assert kept.duration_ms == report.duration_ms
+    reported = {one.phase: json.loads(json.dumps(one.counts, default=vars)) for one in report.phases}
+    assert kept.counts == reported
+    items = db.execute("SELECT * FROM alerts_engine_run_items ORDER BY id").fetchall()
+    assert [(item.run_id, item.phase, item.status) for item in items] == [
+        (kept.run_id, phase, "success") for phase in "abdc"
+    ]
+    assert {item.phase: item.counts for item in items} == reported
+    assert all(kept.started_at <= item.started_at <= item.finished_at <= kept.finished_at for item in items)
+
+
+@pytest.mark.parametrize(
+    ("fields", "triggered_by"),
+    [
+        ({}, "local"),
+        ({"github_event_name": "schedule"}, "local"),
+        ({"github_actions": True, "github_event_name": "schedule"}, "github_actions_schedule"),
+        ({"github_actions": True, "github_event_name": "workflow_dispatch"}, "github_actions_manual"),
+    ],
+)
+async def test_the_history_says_who_started_the_run(db, database_url, fields, triggered_by):
+    """A schedule, somebody at GitHub, or somebody here (SPEC O-1)."""
+    report = await run(database_url, Phase.D, fields=fields)
+    assert report.triggered_by == history(db)[0].triggered_by == triggered_by
+
+
+async def test_errors_are_kept_up_to_2000_characters(db, database_url, tmp_path):
+    """Of the run and of the phase (SPEC O-1)."""
+    for number in range(100):
+        (tmp_path / f"broken_{number}.sql").write_text("SELECT broken")
+    report = await run(database_url, Phase.A, fields={"rules_dir": tmp_path})
+    assert len(report.error) > 2000
+    (kept,) = history(db)
+    (item,) = db.execute("SELECT * FROM alerts_engine_run_items").fetchall()
+    assert (kept.status, item.status) == ("failed", "failed")
+    assert kept.error_summary == report.error[:2000]
+    assert item.error_summary == report.phases[0].error[:2000]
+
+
+async def test_a_stopped_run_is_closed(db, database_url):
+    """Nothing more is begun, and the record says why (SPEC CLI-7)."""
+    async with AlertsEngine(settings(database_url)) as engine:
+        engine.request_stop()
+        report = await engine.run(Phase.ALL, now=NOW)
+    assert (report.status, report.phases) == ("failed", ())
+    (kept,) = history(db)
+    assert (kept.status, kept.error_summary) == ("failed", "stopped by a signal")
+
+
+async def test_a_disabled_engine_leaves_no_trace(db, database_url):
+    """ALERTS_V2_ENABLED is not true: one log line, nothing else (SPEC CLI-2)."""
+    add_news(db)
+    with capture_logs() as logs:
+        report = await run(database_url, Phase.ALL, fields={"enabled": False})
+    assert (report.status, report.phases) == ("skipped", ())
+    assert [line["event"] for line in logs] == ["engine_disabled"]
+    assert history(db) == []
+    assert db.execute("SELECT FROM alert_events").rowcount == 0
+
+
+@pytest.mark.parametrize("table", ["alerts_engine_runs", "alerts_engine_run_items"])
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_run_goes_on_when_its_history_cannot_be_written(db, database_url, table, dry_run):
+    """With a warning and nothing else (SPEC O-2)."""
+    add_news(db)
+    db.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    with capture_logs() as logs:
+        report = await run(database_url, Phase.ALL, dry_run=dry_run)
+    assert report.status == "success"
+    assert [one.counts.get("events_created") for one in report.phases] == [1, None, None, None]
+    assert {line["event"] for line in logs if line["log_level"] == "warning"} == {"history_not_written"}
+    assert not [line for line in logs if line["log_level"] == "error"]
+
+
+def leave_running(db: psycopg.Connection, phase: str, started_at: datetime) -> UUID:
+    """A run whose process is gone."""
+    run_id = uuid4()
+    db.execute(
+        "INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status)"
+        " VALUES (%s, 'local', %s, %s, 'running')",
+        [run_id, phase, started_at],
+    )
+    return run_id
+
+
+async def test_a_run_whose_process_is_gone_is_closed(db, database_url):
+    """Once a lease has passed and nobody holds a lock of its phases (SPEC O-2)."""
+    now = datetime.now(UTC)
+    lease = timedelta(seconds=300)
+    old = {phase: leave_running(db, phase, now - lease - timedelta(seconds=60)) for phase in ("a", "b", "all")}
+    young = leave_running(db, "a", now - lease + timedelta(seconds=60))
+    key = "('x' || left(encode(sha256('alerts_v2_phase_b'), 'hex'), 16))::bit(64)::int8"
+    db.execute(f"SELECT pg_advisory_lock({key})")
+    await run(database_url, Phase.A)
+    states = {row.run_id: (row.status, row.error_summary) for row in history(db)}
+    running, interrupted = ("running", None), ("failed", "interrupted")
+    assert states[young] == running
+    # Somebody is in phase B: a run of it, or of all.
+    assert [states[old[phase]] for phase in ("a", "b", "all")] == [interrupted, running, running]
+    db.execute("SELECT pg_advisory_unlock_all()")
+    await run(database_url, Phase.A)
+    states = {row.run_id: (row.status, row.error_summary) for row in history(db)}
+    assert [states[old[phase]] for phase in ("b", "all")] == [interrupted, interrupted]
+    assert states[young] == running
+    assert all(row.finished_at is not None for row in history(db) if row.run_id != young)
+
+
+async def test_runs_are_read_back_newest_first(db, database_url):
+    """And one by one, with their phases; an unknown one is an error that says so (SPEC O-1, P-1)."""
+    reports = [await run(database_url, phase) for phase in (Phase.A, Phase.B, Phase.ALL)]
+    async with connect(database_url) as database:
+        newest = await newest_runs(database, 2)
+        one, items = await run_with_items(database, UUID(reports[2].run_id))
+        with pytest.raises(NotFoundError, match="there is no run"):
+            await run_with_items(database, uuid4())
+    assert [str(each.run_id) for each in newest] == [reports[2].run_id, reports[1].run_id]
+    assert one == newest[0]
+    assert [item.phase for item in items] == ["a", "b", "d", "c"]
+
+
+async def test_a_database_that_is_not_migrated_is_an_error(db, database_url):
+    """Before anything is begun (SPEC DB-2)."""
+    db.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0007%'")
+    with pytest.raises(SchemaError, match=r"1 migration.* pending \(0007"):
+        await run(database_url, Phase.A)
+    assert history(db) == []
+
+
+async def test_a_moment_to_replay_needs_a_zone(database_url):
+    """A naive one would be read as whose? (SPEC CLI)."""
+    with pytest.raises(SettingsError, match="now must have a time zone"):
+        await run(database_url, Phase.A, now=NOW.replace(tzinfo=None))
