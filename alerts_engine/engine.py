@@ -233,6 +233,8 @@ class AlertsEngine:
             try:
                 async with session.transaction():
                     for phase in order.phase.steps:
+                        if self._stopping.is_set():
+                            break
                         lock = await locks.enter_async_context(phase_lock(self.database, phase))
                         await self._keep(order, history, await self._rehearse_phase(order, phase, session, lock))
                     raise _Undo

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
 
 from alerts_engine.errors import SettingsError
 from alerts_engine.types import Channel, Period
-
 
 _MOST_A_DAY = 2**31 - 1
 PerDay = Annotated[NonNegativeInt, AfterValidator(lambda number: min(number, _MOST_A_DAY))]
@@ -132,10 +132,10 @@ class Settings(BaseSettings):
     github_sha: str | None = Field(None, description="set by GitHub; kept in the run history")
     github_step_summary: Path | None = Field(None, description="set by GitHub")
 
-    @field_validator("ci", "github_actions", mode="before")
+    @field_validator("enabled", "ci", "github_actions", mode="before")
     @classmethod
     def _any_other_word_is_false(cls, value: Any) -> bool:
-        # Not ours to refuse: other tools set CI to words of their own.
+        # The engine runs when it is told so in so many words (SPEC CLI-2), and CI is other tools' variable.
         return value is True or str(value).strip().lower() in {"1", "true", "yes", "on"}
 
     @field_validator("time_zone")
@@ -235,7 +235,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("; ".join(_describe(problem) for problem in error.errors(include_url=False))) from None
-    except Exception as error:  # pydantic-settings: a complex value that is not JSON
+    except SettingsSourceError as error:  # a value that should be JSON and is not
         match = re.search(r'field "(\w+)"', str(error))
         name = variable_name(match[1]) if match and match[1] in Settings.model_fields else "a setting"
         raise SettingsError(f"{name} cannot be read: it is not valid JSON") from None

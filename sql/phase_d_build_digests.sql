@@ -36,13 +36,13 @@ pending AS MATERIALIZED (
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = t.user_id
 ),
--- Digests that take no more items (D-5). A key may have been made under another time zone: its window is less than two
+-- Digests that take no more items (D-5). A key may have been made under another time zone: its window is less than three
 -- days away.
 begun AS MATERIALIZED (
     SELECT g.digest_key, g.window_end
       FROM user_alert_digests AS g
      WHERE g.user_id IN (SELECT user_id FROM pending)
-       AND g.window_start >= (SELECT min(happened_at) FROM pending) - make_interval(days => 2)
+       AND g.window_start >= (SELECT min(happened_at) FROM pending) - make_interval(days => 3)
        AND (g.status <> 'queued' OR g.attempts > 0)
 ),
 -- All windows from the oldest pending event to beyond now and beyond every digest that has begun. Every offset, and since

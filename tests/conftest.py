@@ -38,8 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _drop_leftovers(connection: psycopg.Connection) -> None:
-    """Databases are named after the test process; those of processes that were killed are in nobody's way but the disk's."""
-    for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname ~ '^(tests|bare)_[0-9]+_'").fetchall():
+    """Databases are named after their test process; those of processes that were killed only take up the disk."""
+    names = connection.execute("SELECT datname FROM pg_database WHERE datname ~ '^(tests|bare)_[0-9]+_'").fetchall()
+    for (name,) in names:
         if not Path(f"/proc/{name.split('_')[1]}").exists():
             connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE FALSE')
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

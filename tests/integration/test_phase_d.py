@@ -330,11 +330,13 @@ async def test_a_delivery_is_not_stranded_by_digests_of_the_future(db, database_
 async def test_a_delivery_is_not_stranded_by_a_change_of_time_zone(db, database_url):
     """A key that was made under another zone is as taken as any (SPEC D-5)."""
     user = add_user(db)
-    add_digest_delivery(db, user, NOW)
-    await build(database_url, time_zone="Asia/Kathmandu")
+    add_digest_delivery(db, user, datetime(2025, 11, 10, 9, 59, tzinfo=UTC))
+    await build(database_url, time_zone="Pacific/Kiritimati")
+    assert digests(db).keys() == {f"{user}:email:daily:2025-11-10"}
     begin(db, "sent")
-    late = add_digest_delivery(db, user, NOW)
-    report = await build(database_url, time_zone="America/St_Johns")
+    # The same local day of the zone at the other end, fifty hours after the window of that digest began.
+    late = add_digest_delivery(db, user, datetime(2025, 11, 11, 11, 59, tzinfo=UTC))
+    report = await build(database_url, time_zone="Etc/GMT+12")
     assert report.error is None
     assert digests(db)[f"{user}:email:daily:2025-11-11"] == {late}
 

@@ -1,0 +1,62 @@
+# alerts-engine: `make` lists what there is. Everything is installed into .venv, everything else lives in .alerts-engine.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+WORKERS ?= 2
+
+.PHONY: help install demo run migrate sandbox test lint check clean bench-fanout bench-digests bench-send chaos wheel
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("alerts-engine needs Python 3.11 or newer: make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fastapi,speed]'
+	@touch $@
+
+install: $(INSTALLED)  ## install the engine and its tools into .venv
+
+demo: $(INSTALLED)  ## replay real history on an embedded PostgreSQL, and show the messages
+	$(BIN)/alerts-engine demo
+
+run: $(INSTALLED)  ## run all phases once on $$DATABASE_URL
+	$(BIN)/alerts-engine run --phase all
+
+migrate: $(INSTALLED)  ## bring $$DATABASE_URL to this version's shape
+	$(BIN)/alerts-engine migrate
+
+sandbox: $(INSTALLED)  ## serve fake providers with an inbox
+	$(BIN)/alerts-engine sandbox
+
+test: $(INSTALLED)  ## run the whole test suite on the embedded server
+	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+lint: $(INSTALLED)  ## check style, types and import contracts
+	$(BIN)/ruff check alerts_engine tests
+	$(BIN)/ruff format --check alerts_engine tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty environment, and run its demo
+	.ci/wheel
+
+check: lint wheel  ## everything but the tests
+
+bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
+	$(BIN)/python tests/bench/bench_fanout.py
+
+bench-digests: $(INSTALLED)  ## digests beside a plain INSERT … SELECT
+	$(BIN)/python tests/bench/bench_digests.py
+
+bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop
+	$(BIN)/python tests/bench/bench_send.py
+
+chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
+	$(BIN)/python -m tests.chaos
+
+clean:  ## remove what make and the engine made here
+	rm -rf .venv .alerts-engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
