@@ -12,7 +12,16 @@ from uuid import UUID  # noqa: TC003 - typer reads it at run time
 import typer
 
 from alerts_engine import __version__
-from alerts_engine.command import Output, command, database_settings, importing, on_signal, run_loop, url_of
+from alerts_engine.command import (
+    Output,
+    command,
+    database_settings,
+    importing,
+    on_signal,
+    program_name,
+    run_loop,
+    url_of,
+)
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
@@ -298,9 +307,9 @@ def _what_next(where: str) -> list[str]:
         f"  {where}",
         "",
         "On the same database:",
-        "  alerts-engine runs --embedded                   the runs of the replay",
-        "  alerts-engine run --phase all --embedded        one run more: nothing is sent twice",
-        "  alerts-engine demo                              all of it again",
+        f"  {program_name()} runs --embedded                   the runs of the replay",
+        f"  {program_name()} run --phase all --embedded        one run more: nothing is sent twice",
+        f"  {program_name()} demo                              all of it again",
     ]
 
 

@@ -151,3 +151,17 @@ def on_signal(stop: Callable[[], None], *, hint: str | None = None) -> Iterator[
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def program_name() -> str:
+    """How to call this program again from here: by its name where the shell finds it, else by its path."""
+    import shutil
+    from pathlib import Path
+
+    name = "alerts-engine"
+    if shutil.which(name) is not None:
+        return name
+    path = Path(sys.argv[0]).absolute()
+    if path.name != name:
+        return f"python -m {name.replace('-', '_')}"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
