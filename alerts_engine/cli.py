@@ -11,7 +11,7 @@ from uuid import UUID  # noqa: TC003 - typer reads it at run time
 
 import typer
 
-from alerts_engine import __version__
+from alerts_engine import __version__, insight, preview
 from alerts_engine.command import (
     Output,
     command,
@@ -327,3 +327,7 @@ def _save_inbox(inbox: Sandbox) -> str:
 def _exit(*, ok: bool) -> None:
     if not ok:
         raise typer.Exit(1)
+
+
+insight.register(app)
+preview.register(app)

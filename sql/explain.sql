@@ -25,6 +25,16 @@ SELECT e.id::int8 AS id, e.alert_type, e.scope_region, e.severity, e.headline, e
  ORDER BY e.created_at DESC, e.id DESC
  LIMIT $3;
 
+-- name: preferences_of_user
+-- What the user asked for, in the user's own words.
+--   $1 user_id int8
+-- returns: PreferenceRow, many
+-- again: safe; reads only
+SELECT f.id::int8 AS id, f.region, f.alert_type, f.asset, f.threshold::float8 AS threshold
+  FROM user_alert_prefs AS f
+ WHERE f.user_id = $1::int8
+ ORDER BY f.id;
+
 -- name: deliveries_of_user
 -- What became of an event for a user: each delivery, and the digest it went into.
 --   $1 event_id int8
@@ -42,4 +52,4 @@ SELECT d.id::int8 AS id, d.channel, d.delivery_kind AS kind, d.status, d.attempt
  WHERE d.alert_event_id = $1::int8
    AND d.user_id = $2::int8
    AND d.channel IN ('email', 'telegram', 'sms')
- ORDER BY d.channel, d.delivery_kind;
+ ORDER BY d.channel, d.delivery_kind DESC;

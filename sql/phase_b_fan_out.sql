@@ -93,7 +93,7 @@ WITH day AS (
      GROUP BY today
 ),
 plans AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY p.plan) AS number, p.*
+    SELECT row_number() OVER (ORDER BY p.plan)::int4 AS number, p.*
       FROM jsonb_to_recordset($6)
            AS p(plan text, email int4, telegram int4, sms int4, digests int4, alert_types text[])
 ),
@@ -110,17 +110,19 @@ events AS MATERIALIZED (
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
--- What a plan allows for an event, per channel: a handful of rows, so that a user needs one look-up.
+-- What a plan allows for an event, per channel: a handful of rows. A class is a plan, and whether all shall come in digests.
 lanes AS MATERIALIZED (
-    SELECT e.id AS event_id, p.number * 2 + s.digest_only AS class, c.channel, c.per_day, k.kind, p.plan,
-           t.allowed AS type_allowed,
+    SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
+           p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind, t.allowed AS type_allowed,
            t.allowed
            AND c.per_day IS NOT NULL
            AND (k.kind = 'instant' OR (c.channel <> 'sms' AND p.digests > 0)) AS allowed
       FROM events AS e
      CROSS JOIN plans AS p
      CROSS JOIN (VALUES (0), (1)) AS s(digest_only)
-     CROSS JOIN LATERAL (VALUES ('email', p.email), ('telegram', p.telegram), ('sms', p.sms)) AS c(channel, per_day)
+     CROSS JOIN LATERAL (
+           VALUES ('email', 1, p.email), ('telegram', 2, p.telegram), ('sms', 4, p.sms)
+           ) AS c(channel, bit, per_day)
      CROSS JOIN LATERAL (
            SELECT CASE WHEN p.plan = 'free' OR s.digest_only = 1 OR c.per_day = 0
                        THEN 'digest' ELSE 'instant' END AS kind
@@ -129,15 +131,28 @@ lanes AS MATERIALIZED (
            SELECT coalesce(e.alert_type = ANY (p.alert_types) OR 'ALL' = ANY (p.alert_types), FALSE) AS allowed
            ) AS t
 ),
--- A user's class is the plan, and whether all shall come in digests.
+switched_off AS (
+    SELECT c.user_id, bit_or(CASE c.channel WHEN 'email' THEN 1 WHEN 'telegram' THEN 2 WHEN 'sms' THEN 4 ELSE 0 END) AS bits
+      FROM user_channel_preferences AS c
+     WHERE c.enabled IS FALSE
+       AND c.user_id > $2::int8
+       AND c.user_id <= $3::int8
+     GROUP BY c.user_id
+),
+-- Channels are bits: 1 email, 2 telegram, 4 SMS.
 members AS NOT MATERIALIZED (
-    SELECT u.id AS user_id, u.email, u.telegram_chat_id, u.phone_number,
-           coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class
+    SELECT u.id AS user_id,
+           coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class,
+           coalesce(off.bits, 0) AS switched_off,
+           CASE WHEN btrim(u.email, E' \t\r\n') <> '' THEN 0 ELSE 1 END
+           + CASE WHEN btrim(u.telegram_chat_id, E' \t\r\n') <> '' THEN 0 ELSE 2 END
+           + CASE WHEN btrim(u.phone_number, E' \t\r\n') <> '' THEN 0 ELSE 4 END AS missing
       FROM users AS u
       JOIN plans AS free ON free.plan = 'free'
       LEFT JOIN user_plans AS up ON up.user_id = u.id AND up.user_id > $2::int8 AND up.user_id <= $3::int8
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2 AND s.user_id <= $3
+      LEFT JOIN switched_off AS off ON off.user_id = u.id
      WHERE u.id > $2::int8
        AND u.id <= $3::int8
        AND u.email_verified IS NOT FALSE
@@ -181,9 +196,8 @@ last_heard AS (
      GROUP BY e.id, d.user_id
 ),
 -- Every event with every user. Where a user has no preference rows at all, the defaults of B-4 stand for them.
-pairs AS MATERIALIZED (
-    SELECT m.user_id, m.class, m.email, m.telegram_chat_id, m.phone_number,
-           e.id AS event_id, w.cooldown_minutes, h.heard_at,
+wanting AS NOT MATERIALIZED (
+    SELECT m.user_id, m.class, m.switched_off, m.missing, e.id AS event_id, w.cooldown_minutes, h.heard_at,
            CASE WHEN w.user_id IS NOT NULL
                 THEN w.cooldown_minutes IS NOT NULL
                      AND (w.cooldown_minutes > 0
@@ -195,12 +209,34 @@ pairs AS MATERIALIZED (
       LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id
 ),
-switched_off AS (
-    SELECT c.user_id, c.channel
-      FROM user_channel_preferences AS c
-     WHERE c.enabled IS FALSE
-       AND c.user_id > $2
-       AND c.user_id <= $3
+-- Users with the same profile are decided on together, up to their quotas: its bits are, from the lowest, the channels
+-- without destination (3), those that are switched off (3), whether the event is wanted, and the class.
+pairs AS MATERIALIZED (
+    SELECT w.user_id, w.event_id, w.cooldown_minutes,
+           ((w.class << 7) + (w.wanted::int4 << 6) + (w.switched_off << 3) + w.missing)::int4 AS profile,
+           CASE WHEN NOT $8 THEN w.heard_at END AS heard_at
+      FROM wanting AS w
+),
+groups AS MATERIALIZED (
+    SELECT p.event_id, p.profile, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.profile
+),
+judged AS NOT MATERIALIZED (
+    SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin, l.plan, l.type_allowed,
+           l.channel, l.kind, l.per_day,
+           (g.profile >> 6) & 1 = 1 AS wanted,
+           (g.profile >> 3) & l.bit <> 0 AS switched_off,
+           g.profile & l.bit <> 0 AS missing_destination,
+           CASE WHEN NOT l.allowed THEN 'plan'
+                WHEN (g.profile >> 6) & 1 = 0 OR (g.profile >> 3) & l.bit <> 0 THEN 'prefs'
+                WHEN g.profile & l.bit <> 0 THEN 'missing_destination'
+           END AS refusal
+      FROM groups AS g
+      JOIN lanes AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
+),
+-- What ends here is counted by group, never user by user. A cooldown within the run comes before a missing destination.
+verdicts AS MATERIALIZED (
+    SELECT j.*, j.refusal IS NULL OR (j.refusal = 'missing_destination' AND j.has_twin) OR NOT $8 AS goes_on
+      FROM judged AS j
 ),
 existing AS MATERIALIZED (
     SELECT DISTINCT d.alert_event_id, d.user_id, d.channel
@@ -210,46 +246,41 @@ existing AS MATERIALIZED (
        AND d.user_id > $2
        AND d.user_id <= $3
 ),
--- The channels of those pairs that go on; what ends with a pair is counted by group below.
 considered AS NOT MATERIALIZED (
-    SELECT p.user_id, p.event_id, p.cooldown_minutes, p.wanted, l.channel, l.kind, l.per_day, l.allowed,
-           off.user_id IS NOT NULL AS switched_off,
-           coalesce(btrim(CASE l.channel WHEN 'email' THEN p.email
-                                         WHEN 'telegram' THEN p.telegram_chat_id
-                                         ELSE p.phone_number END, E' \t\r\n'), '') = '' AS missing_destination,
+    SELECT p.user_id, p.event_id, p.cooldown_minutes, v.channel, v.kind, v.per_day, v.quota_rank, v.age_rank,
+           v.cooldown_key, v.has_twin, v.refusal,
            CASE WHEN NOT $8 THEN
-               jsonb_build_object('plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day,
+               jsonb_build_object('plan', v.plan, 'type_allowed', v.type_allowed, 'per_day', v.per_day,
                                   'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at::timestamptz,
-                                  'wanted', p.wanted)
+                                  'wanted', v.wanted, 'switched_off', v.switched_off,
+                                  'destination_present', NOT v.missing_destination)
            END AS facts
       FROM pairs AS p
-      JOIN lanes AS l ON l.event_id = p.event_id AND l.class = p.class
-      LEFT JOIN switched_off AS off ON off.user_id = p.user_id AND off.channel = l.channel
-      LEFT JOIN existing AS x
-           ON x.user_id = p.user_id AND x.alert_event_id = p.event_id AND x.channel = l.channel
-     WHERE x.user_id IS NULL
-       AND ((p.wanted AND l.allowed) OR NOT $8)
+      JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.goes_on
+     WHERE (p.user_id, p.event_id, v.channel) NOT IN (SELECT x.user_id, x.alert_event_id, x.channel FROM existing AS x)
 ),
 -- Within one run the older of two events with one cooldown key goes first (B-4).
-first_heard AS MATERIALIZED (
-    SELECT c.user_id, e.cooldown_key, min(e.age_rank) AS age_rank
+first_heard AS (
+    SELECT c.user_id, c.cooldown_key, min(c.age_rank) AS age_rank
       FROM considered AS c
-      JOIN events AS e ON e.id = c.event_id
      WHERE (SELECT bool_or(has_twin) FROM events)
-       AND c.allowed AND c.wanted AND NOT c.switched_off AND NOT c.missing_destination
-     GROUP BY c.user_id, e.cooldown_key
+       AND c.refusal IS NULL
+     GROUP BY c.user_id, c.cooldown_key
+),
+second AS (
+    SELECT f.user_id, e.id AS event_id
+      FROM first_heard AS f
+      JOIN events AS e ON e.cooldown_key = f.cooldown_key AND e.age_rank > f.age_rank
 ),
 screened AS NOT MATERIALIZED (
-    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, e.quota_rank, c.facts, c.switched_off, c.missing_destination,
-           f.age_rank < e.age_rank AS twin_goes_first,
-           CASE WHEN NOT c.allowed THEN 'plan'
-                WHEN NOT c.wanted OR c.switched_off
-                  OR (c.cooldown_minutes > 0 AND f.age_rank < e.age_rank) THEN 'prefs'
-                WHEN c.missing_destination THEN 'missing_destination'
-           END AS refusal
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank, c.facts, t.twin_goes_first,
+           CASE WHEN c.refusal IS DISTINCT FROM 'plan' AND c.cooldown_minutes > 0 AND t.twin_goes_first
+                THEN 'prefs' ELSE c.refusal END AS refusal
       FROM considered AS c
-      JOIN events AS e ON e.id = c.event_id
-      LEFT JOIN first_heard AS f ON f.user_id = c.user_id AND f.cooldown_key = e.cooldown_key
+     CROSS JOIN LATERAL (
+           SELECT c.has_twin
+                  AND (c.user_id, c.event_id) IN (SELECT s.user_id, s.event_id FROM second AS s) AS twin_goes_first
+           ) AS t
 ),
 -- Whose turn it is for what is left of the quota; with one event there is nothing to sort.
 ranked AS NOT MATERIALIZED (
@@ -261,57 +292,64 @@ ranked AS NOT MATERIALIZED (
       FROM screened AS s
      WHERE (SELECT count(*) FROM events) > 1
 ),
-freed AS (
-    SELECT d.user_id, d.channel, count(*) AS deliveries
-      FROM user_alert_deliveries AS d
-     WHERE d.quota_day = (SELECT today FROM day)
-       AND d.status IN ('failed', 'skipped')
-       AND d.user_id > $2
-       AND d.user_id <= $3
-     GROUP BY d.user_id, d.channel
+-- Rows of this page that make the newest ordinal of a day differ from what is used: those that others wrote, and those
+-- that failed. Mostly there are none.
+irregular AS (
+    SELECT EXISTS (SELECT FROM user_alert_deliveries AS d
+                    WHERE d.delivery_kind = 'instant'
+                      AND d.quota_day IS NULL
+                      AND d.user_id > $2
+                      AND d.user_id <= $3) AS uncounted,
+           EXISTS (SELECT FROM user_alert_deliveries AS d
+                    WHERE d.quota_day = (SELECT today FROM day)
+                      AND d.status IN ('failed', 'skipped')
+                      AND d.user_id > $2
+                      AND d.user_id <= $3) AS freed
+),
+numbered AS NOT MATERIALIZED (
+    SELECT r.*,
+           CASE WHEN r.kind = 'instant' AND r.refusal IS NULL THEN (
+               SELECT d.quota_ordinal
+                 FROM user_alert_deliveries AS d
+                WHERE d.user_id = r.user_id
+                  AND d.channel = r.channel
+                  AND d.quota_day = (SELECT today FROM day)
+                  AND d.quota_ordinal IS NOT NULL
+                ORDER BY d.quota_ordinal DESC
+                LIMIT 1)
+           END AS ordinal
+      FROM ranked AS r
+    OFFSET 0  -- looked up once, although it is used twice
 ),
 -- What is used of a quota costs one index probe, not a count of the day: the newest delivery's ordinal, and the few rows
 -- that others wrote, less the few that failed. That can only be too high (after a DELETE), so a count is made where it
 -- would refuse.
 estimated AS NOT MATERIALIZED (
-    SELECT r.*, newest.ordinal,
-           coalesce(newest.ordinal, 0) + coalesce(uncounted.deliveries, 0) - coalesce(freed.deliveries, 0) AS used
-      FROM ranked AS r
-      LEFT JOIN LATERAL (
-           SELECT d.quota_ordinal AS ordinal
-             FROM user_alert_deliveries AS d
-            WHERE r.kind = 'instant'
-              AND r.refusal IS NULL
-              AND d.user_id = r.user_id
-              AND d.channel = r.channel
-              AND d.quota_day = (SELECT today FROM day)
-              AND d.quota_ordinal IS NOT NULL
-            ORDER BY d.quota_ordinal DESC
-            LIMIT 1
-           ) AS newest ON TRUE
-      LEFT JOIN LATERAL (
-           SELECT count(*) AS deliveries
-             FROM user_alert_deliveries AS d
-            WHERE (SELECT EXISTS (SELECT FROM user_alert_deliveries AS other
-                                   WHERE other.delivery_kind = 'instant'
-                                     AND other.quota_day IS NULL
-                                     AND other.user_id > $2
-                                     AND other.user_id <= $3))
-              AND r.kind = 'instant'
-              AND r.refusal IS NULL
-              AND d.user_id = r.user_id
-              AND d.channel = r.channel
-              AND d.delivery_kind = 'instant'
-              AND d.quota_day IS NULL
-              AND d.status IN ('queued', 'sending', 'sent')
-              AND d.created_at >= (SELECT starts FROM day)
-              AND d.created_at < (SELECT ends FROM day)
-           ) AS uncounted ON TRUE
-      LEFT JOIN freed ON freed.user_id = r.user_id AND freed.channel = r.channel
+    SELECT n.*,
+           coalesce(n.ordinal, 0)
+           + CASE WHEN (SELECT uncounted FROM irregular) THEN (
+               SELECT count(*)
+                 FROM user_alert_deliveries AS d
+                WHERE d.user_id = n.user_id
+                  AND d.channel = n.channel
+                  AND d.delivery_kind = 'instant'
+                  AND d.quota_day IS NULL
+                  AND d.status IN ('queued', 'sending', 'sent')
+                  AND d.created_at >= (SELECT starts FROM day)
+                  AND d.created_at < (SELECT ends FROM day))
+             ELSE 0 END
+           - CASE WHEN (SELECT freed FROM irregular) THEN (
+               SELECT count(*)
+                 FROM user_alert_deliveries AS d
+                WHERE d.user_id = n.user_id
+                  AND d.channel = n.channel
+                  AND d.quota_day = (SELECT today FROM day)
+                  AND d.status IN ('failed', 'skipped'))
+             ELSE 0 END AS used
+      FROM numbered AS n
 ),
 counted AS NOT MATERIALIZED (
-    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts, e.switched_off,
-           e.missing_destination, e.twin_goes_first,
+    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts, e.twin_goes_first,
            CASE WHEN e.kind = 'digest' OR e.refusal IS NOT NULL THEN NULL
                 WHEN $8 AND e.used + e.place <= e.per_day THEN e.used
                 ELSE (SELECT count(*)
@@ -332,9 +370,7 @@ decided AS MATERIALIZED (
     SELECT c.user_id, c.event_id, c.channel, c.kind,
            CASE WHEN c.kind = 'instant' THEN coalesce(c.ordinal, 0) + c.place END AS quota_ordinal,
            coalesce(c.refusal, CASE WHEN c.used + c.place > c.per_day THEN 'quota' END) AS reason,
-           CASE WHEN NOT $8 THEN
-               c.facts || jsonb_build_object('switched_off', c.switched_off, 'twin_goes_first', c.twin_goes_first,
-                                             'used', c.used, 'destination_present', NOT c.missing_destination)
+           CASE WHEN NOT $8 THEN c.facts || jsonb_build_object('twin_goes_first', c.twin_goes_first, 'used', c.used)
            END AS facts
       FROM counted AS c
 ),
@@ -358,22 +394,21 @@ refused AS (
            count(*) FILTER (WHERE reason = 'quota') AS quota
       FROM decided
 ),
--- Pairs that the plan or the wishes refuse are counted by group of users, never one by one.
-groups AS MATERIALIZED (
-    SELECT p.event_id, p.class, p.wanted, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.class, p.wanted
-),
 refused_groups AS (
-    SELECT coalesce(sum(g.users) FILTER (WHERE NOT l.allowed), 0)::int8 AS plan,
-           coalesce(sum(g.users) FILTER (WHERE l.allowed AND NOT g.wanted), 0)::int8 AS prefs
-      FROM groups AS g
-      JOIN lanes AS l USING (event_id, class)
+    SELECT coalesce(sum(v.users) FILTER (WHERE v.refusal = 'plan'), 0)::int8 AS plan,
+           coalesce(sum(v.users) FILTER (WHERE v.refusal = 'prefs'), 0)::int8 AS prefs,
+           coalesce(sum(v.users) FILTER (WHERE v.refusal = 'missing_destination'), 0)::int8 AS missing_destination
+      FROM verdicts AS v
+     WHERE NOT v.goes_on
 ),
+-- A delivery that exists was decided on earlier, whatever would be decided now.
 existing_groups AS (
-    SELECT count(*) FILTER (WHERE NOT l.allowed) AS plan,
-           count(*) FILTER (WHERE l.allowed AND NOT p.wanted) AS prefs
+    SELECT count(*) FILTER (WHERE v.refusal = 'plan') AS plan,
+           count(*) FILTER (WHERE v.refusal = 'prefs') AS prefs,
+           count(*) FILTER (WHERE v.refusal = 'missing_destination') AS missing_destination
       FROM existing AS x
       JOIN pairs AS p ON p.user_id = x.user_id AND p.event_id = x.alert_event_id
-      JOIN lanes AS l ON l.event_id = p.event_id AND l.class = p.class AND l.channel = x.channel
+      JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.channel = x.channel AND NOT v.goes_on
 ),
 outside_allowlist AS (
     SELECT count(*) AS pairs
@@ -390,7 +425,7 @@ SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS use
        made.digests AS created_digest,
        groups.plan - existing.plan AS skipped_plan,
        groups.prefs - existing.prefs + refused.prefs AS skipped_prefs,
-       refused.missing_destination AS skipped_missing_dest,
+       groups.missing_destination - existing.missing_destination + refused.missing_destination AS skipped_missing_dest,
        refused.quota AS skipped_quota,
        outside.pairs AS users_skipped_allowlist,
        CASE WHEN NOT $8 THEN (

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - row types are read at run time
+from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.fan_out import fan_out_page
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import statement
-from alerts_engine.types import Channel
+from alerts_engine.types import Channel, Kind, Status
 
 if TYPE_CHECKING:
-    from alerts_engine.database import Database
+    from alerts_engine.database import Executor
     from alerts_engine.settings import Settings
 
 NEWEST = 10
+
+
+class Verdict(StrEnum):
+    """``deliver``, or the first reason against it (SPEC B-4), for one event, user and channel."""
+
+    DELIVER = "deliver"
+    PLAN = "plan"
+    PREFS = "prefs"
+    MISSING_DESTINATION = "missing_destination"
+    QUOTA = "quota"
+    EMAIL_UNVERIFIED = "email_unverified"
+    NOT_IN_ALLOWLIST = "not_in_allowlist"
+    CHANGED_SINCE = "changed_since"
+    """The fan-out made nothing, and what there is today does not say why."""
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +52,25 @@ class ExplainedEvent:
     headline: str
     created_at: datetime
     reached: bool
+    """Whether its fan-out has come to this user."""
     reached_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    id: int
+    region: str | None
+    alert_type: str
+    asset: str | None
+    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
     id: int
     channel: Channel
-    kind: str
-    status: str
+    kind: Kind
+    status: Status
     attempts: int
     last_error: str | None
     failure_kind: str | None
@@ -50,45 +78,90 @@ class DeliveryState:
     sent_at: datetime | None
     digest_id: int | None
     digest_key: str | None
-    digest_status: str | None
+    digest_status: Status | None
     digest_attempts: int | None
     digest_last_error: str | None
     digest_due_at: datetime | None
     digest_sent_at: datetime | None
 
 
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A preference row held against an event."""
+
+    row: PreferenceRow
+    cooldown_minutes: int
+    failed_conditions: tuple[str, ...]
+    """Of ``enabled``, ``alert_type``, ``region``, ``asset`` and ``threshold``; none: the row matches."""
+
+    @property
+    def matches(self) -> bool:
+        """Whether the row wants the event; its cooldown may still hold it back."""
+        return not self.failed_conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decided about one channel."""
+
+    plan: str
+    type_allowed: bool
+    per_day: int | None
+    """Instant messages a day: ``None`` is a channel that the plan does not allow, 0 is digests only."""
+    used: int | None
+    """Instant messages of the day before this one; known where the quota was asked."""
+    wanted: bool
+    """A preference row, or the defaults, and no cooldown against it."""
+    cooldown_minutes: int | None
+    """The shortest one among the rows that match."""
+    heard_at: datetime | None
+    """When the user last got another event with the same cooldown key."""
+    switched_off: bool
+    destination_present: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One channel: ``deliver`` or the first reason against it, with the facts, and what happened since."""
+    """One channel."""
 
     channel: Channel
-    decision: str
-    """``deliver``, ``plan``, ``prefs``, ``missing_destination``, ``quota``, ``email_unverified`` or ``not_in_allowlist``."""
-    kind: str | None
-    facts: dict[str, Any]
-    delivery: DeliveryState | None
+    verdict: Verdict
+    """Where the fan-out has been: ``deliver`` exactly where it made a delivery."""
+    today: Verdict
+    """What today's plan, preferences and addresses say for the moment of the decision."""
+    kind: Kind | None
+    facts: Facts | None
+    """``None`` where the user is not looked at: ``email_unverified``, ``not_in_allowlist``."""
+    deliveries: tuple[DeliveryState, ...]
+    """What happened since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
+    """One event for one user."""
+
     event: ExplainedEvent
     user_id: int
     decided_at: datetime
     """The moment the decision is made for: the fan-out's, or now for an event that has not reached the user."""
-    preferences: list[dict[str, Any]]
-    """The user's preference rows, each with which of its conditions hold for this event."""
+    preferences: tuple[Preference, ...]
+    """The user's preference rows; with none at all the defaults of SPEC B-4 stand for them."""
     decisions: tuple[Decision, ...]
 
 
 explained_user = statement("explain", "explained_user", ExplainedUser)
 explained_events = statement("explain", "explained_events", ExplainedEvent)
+preferences_of_user = statement("explain", "preferences_of_user", PreferenceRow)
 deliveries_of_user = statement("explain", "deliveries_of_user", DeliveryState)
 
 
 async def explain(
-    database: Database, settings: Settings, *, user_id: int, event_id: int | None, now: datetime
+    database: Executor, settings: Settings, *, user_id: int, event_id: int | None, now: datetime
 ) -> list[Explanation]:
-    """Explain one event, or the ten newest, for a user. Plan and preferences are as they are today.
+    """Explain one event, or the ten newest, for a user. Plan, preferences and addresses are as they are today.
 
     Raises :class:`NotFoundError`.
     """
@@ -99,15 +172,21 @@ async def explain(
     events = await database.rows(explained_events, event_ids=wanted, user_id=user_id, most=NEWEST)
     if event_id is not None and not events:
         raise NotFoundError(f"there is no event {event_id}")
+    rows = await database.rows(preferences_of_user, user_id=user_id)
     plans = await plans_as_json(database, settings)
-    return [await _explain_event(database, settings, users[0], event, plans, now) for event in events]
+    return [
+        await _explain_event(database, settings, event, user=users[0], rows=rows, plans=plans, now=now)
+        for event in events
+    ]
 
 
 async def _explain_event(
-    database: Database,
+    database: Executor,
     settings: Settings,
-    user: ExplainedUser,
     event: ExplainedEvent,
+    *,
+    user: ExplainedUser,
+    rows: list[PreferenceRow],
     plans: list[dict[str, Any]],
     now: datetime,
 ) -> Explanation:
@@ -124,25 +203,71 @@ async def _explain_event(
         allowlist=None if allowlist is None else list(allowlist),
         record=False,
     )
-    states = {state.channel: state for state in await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)}
-    made = {Channel(decided["channel"]): decided for decided in page.decisions or []}
-    before_all = "not_in_allowlist" if user.considered else "email_unverified"
+    deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
+    decided = {Channel(one["channel"]): one for one in page.decisions or []}
+    checks = {check["id"]: check for check in page.preferences or []}
+    unseen = Verdict.NOT_IN_ALLOWLIST if user.considered else Verdict.EMAIL_UNVERIFIED
     return Explanation(
         event=event,
         user_id=user.id,
         decided_at=moment,
-        preferences=page.preferences or [],
-        decisions=tuple(_decision(channel, made.get(channel), states.get(channel), before_all) for channel in Channel),
+        preferences=tuple(_preference(row, checks[row.id]) for row in rows if row.id in checks),
+        decisions=tuple(
+            _decision(
+                channel,
+                decided.get(channel),
+                tuple(one for one in deliveries if one.channel == channel),
+                unseen=unseen,
+                reached=event.reached,
+            )
+            for channel in Channel
+        ),
     )
 
 
-_NOT_FACTS = {"event_id", "user_id", "channel", "kind", "reason"}
+_CONDITIONS = {
+    "enabled": "enabled",
+    "alert_type": "type_matches",
+    "region": "region_matches",
+    "asset": "asset_matches",
+    "threshold": "threshold_matches",
+}
+
+
+def _preference(row: PreferenceRow, check: dict[str, Any]) -> Preference:
+    failed = tuple(name for name, column in _CONDITIONS.items() if check[column] is not True)
+    return Preference(row, check["cooldown_minutes"], failed)
 
 
 def _decision(
-    channel: Channel, decided: dict[str, Any] | None, state: DeliveryState | None, before_all: str
+    channel: Channel,
+    decided: dict[str, Any] | None,
+    deliveries: tuple[DeliveryState, ...],
+    *,
+    unseen: Verdict,
+    reached: bool,
 ) -> Decision:
+    today = unseen if decided is None else Verdict(decided["reason"] or Verdict.DELIVER)
+    verdict = today
+    if deliveries:
+        verdict = Verdict.DELIVER
+    elif reached and today is Verdict.DELIVER:
+        verdict = Verdict.CHANGED_SINCE
     if decided is None:
-        return Decision(channel, before_all, None, {}, state)
-    facts = {name: value for name, value in decided.items() if name not in _NOT_FACTS}
-    return Decision(channel, decided["reason"] or "deliver", decided["kind"], facts, state)
+        return Decision(channel, verdict, today, None, None, deliveries)
+    return Decision(channel, verdict, today, Kind(decided["kind"]), _facts(decided), deliveries)
+
+
+def _facts(decided: dict[str, Any]) -> Facts:
+    heard_at = decided["heard_at"]
+    return Facts(
+        plan=decided["plan"],
+        type_allowed=decided["type_allowed"],
+        per_day=decided["per_day"],
+        used=decided["used"],
+        wanted=decided["wanted"],
+        cooldown_minutes=decided["cooldown_minutes"],
+        heard_at=None if heard_at is None else datetime.fromisoformat(heard_at),
+        switched_off=decided["switched_off"],
+        destination_present=decided["destination_present"],
+    )

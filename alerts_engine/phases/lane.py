@@ -190,6 +190,7 @@ class Lane:
         try:
             claimed = await queue.claim(
                 context.database,
+                self._traffic.alerts,
                 channel=self._channel,
                 claim_size=room,
                 run_id=context.run_id,

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
+from alerts_engine.phases.alerts import Alerts
 from alerts_engine.phases.fan_out import Count
 from alerts_engine.statements import Statement, statement
 from alerts_engine.types import Alert, DigestContent, Period
@@ -22,27 +23,16 @@ KEY_NAMESPACE = UUID("6f2e6c0e-5a0f-4a53-9d0c-2f7a4b8f6f11")
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
     id: int
-    user_id: int
     attempts: int
     created_at: datetime
     destination: str | None
     channel_enabled: bool
     event_id: int
-    event_fingerprint: str
-    alert_type: str
-    scope_region: str | None
-    scope_assets: tuple[str, ...]
-    severity: int
-    headline: str
-    body: str | None
-    event_created_at: datetime
-    value: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDigest:
     id: int
-    user_id: int
     attempts: int
     created_at: datetime
     destination: str | None
@@ -57,15 +47,6 @@ class ClaimedDigest:
 class DigestItem:
     digest_id: int
     event_id: int
-    event_fingerprint: str
-    alert_type: str
-    scope_region: str | None
-    scope_assets: tuple[str, ...]
-    severity: int
-    headline: str
-    body: str | None
-    event_created_at: datetime
-    value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +97,7 @@ class Queue(Protocol):
     def name(self) -> str: ...
     @property
     def lifecycle(self) -> Lifecycle: ...
-    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
         """Lease due rows of one channel to this run, with all that their messages are made of."""
         ...
 
@@ -143,17 +124,19 @@ class Deliveries:
     name = "deliveries"
     lifecycle = _lifecycle("deliveries")
 
-    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
+        claimed = await database.rows(claim_deliveries, **values)
+        known = await alerts.of(row.event_id for row in claimed)
         return [
             Work(
                 id=row.id,
                 attempts=row.attempts,
                 destination=row.destination,
                 channel_enabled=row.channel_enabled,
-                content=alert_of(row),
-                idempotency_key=_key("delivery", row.id, row.created_at, row.event_fingerprint),
+                content=known[row.event_id].alert,
+                idempotency_key=_key("delivery", row.id, row.created_at, known[row.event_id].fingerprint),
             )
-            for row in await database.rows(claim_deliveries, **values)
+            for row in claimed
         ]
 
 
@@ -161,11 +144,9 @@ class Digests:
     name = "digests"
     lifecycle = _lifecycle("digests")
 
-    async def claim(self, database: Executor, **values: Any) -> list[Work]:
+    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
         claimed = await database.rows(claim_digests, **values)
-        if not claimed:
-            return []
-        items = await items_of(database, [row.id for row in claimed])
+        items = await items_of(database, [row.id for row in claimed], alerts) if claimed else {}
         return [
             Work(
                 id=row.id,
@@ -185,25 +166,16 @@ QUEUES: tuple[Queue, ...] = (DELIVERIES, DIGESTS)
 """In the order in which they are sent (SPEC C-1)."""
 
 
-async def items_of(database: Executor, digest_ids: list[int]) -> dict[int, tuple[Alert, ...]]:
+async def items_of(
+    database: Executor, digest_ids: list[int], alerts: Alerts | None = None
+) -> dict[int, tuple[Alert, ...]]:
     """The alerts in each of these digests, the most severe first."""
     rows = await database.rows(digest_items, digest_ids=digest_ids)
-    return {digest: tuple(map(alert_of, items)) for digest, items in groupby(rows, key=lambda row: row.digest_id)}
-
-
-def alert_of(row: ClaimedDelivery | DigestItem) -> Alert:
-    """The event in a claimed row, as a user reads it."""
-    return Alert(
-        event_id=row.event_id,
-        alert_type=row.alert_type,
-        scope_region=row.scope_region,
-        scope_assets=row.scope_assets,
-        severity=row.severity,
-        headline=row.headline,
-        body=row.body or "",
-        created_at=row.event_created_at,
-        value=row.value,
-    )
+    known = await (alerts or Alerts(database)).of(row.event_id for row in rows)
+    return {
+        digest: tuple(known[item.event_id].alert for item in items)
+        for digest, items in groupby(rows, key=lambda row: row.digest_id)
+    }
 
 
 def _key(kind: str, row_id: int, created_at: datetime, identity: str) -> UUID:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
+from alerts_engine.phases.alerts import Alerts
 from alerts_engine.phases.lane import Lane
 from alerts_engine.phases.preparation import Preparation
 from alerts_engine.phases.queues import QUEUES
@@ -105,7 +106,14 @@ async def _send_on_all_lanes(context: PhaseContext, counts: SendCounts, outlets:
     """Run the lanes to their ends; what went wrong in one is told, and keeps no other from its work."""
     settings = context.settings
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_max_seconds, settings.max_attempts)
-    traffic = Traffic(context, Preparation(outlets.renderer), policy, counts, Budget(settings.max_send_per_run))
+    traffic = Traffic(
+        context,
+        Alerts(context.database),
+        Preparation(outlets.renderer),
+        policy,
+        counts,
+        Budget(settings.max_send_per_run),
+    )
     settler = Settler(context.database, context.run_id, context.replayed_now, traffic.wake)
     open_channels = [a for channel, a in outlets.adapters.items() if channel not in settings.channels_paused]
     lanes = [Lane(traffic, settler, adapter) for adapter in open_channels]

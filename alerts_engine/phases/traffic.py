@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from alerts_engine.phases.alerts import Alerts
     from alerts_engine.phases.bell import Bell
     from alerts_engine.phases.context import PhaseContext
     from alerts_engine.phases.preparation import Preparation
@@ -43,6 +44,7 @@ class Traffic:
     """Shared by the lanes of one run."""
 
     context: PhaseContext
+    alerts: Alerts
     preparation: Preparation
     policy: RetryPolicy
     counts: SendCounts

@@ -30,7 +30,10 @@ SELECT '{name}' AS alert_type, NULL AS scope_region, '{{}}'::text[] AS scope_ass
        NULL::jsonb AS payload
  WHERE $1::timestamptz IS NOT NULL"""
 KILL = "pg_terminate_backend(pid, 20000)"
-HOLDERS = "pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+HOLDERS = (
+    "pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 LOST = "the phase lock's connection died: another runner may have taken over, so this one stops"
 
 

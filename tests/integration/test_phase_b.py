@@ -85,7 +85,7 @@ def quota(email: int, **fields: object) -> PlanQuota:
 async def test_events_within_the_window_are_fanned_out_and_older_ones_counted(db, database_url):
     """24 hours unless the run says otherwise (SPEC B-1)."""
     add_user(db)
-    young, old = add_event(db, NOW - DAY + MINUTE), add_event(db, NOW - DAY)
+    young, old = add_event(db, NOW - DAY), add_event(db, NOW - DAY - timedelta(microseconds=1))
     done = add_event(db, NOW - 3 * DAY, fanned_out=True)
     report = await fan(database_url)
     assert completed(db) == {young, done}

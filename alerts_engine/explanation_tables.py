@@ -1,0 +1,187 @@
+"""What ``explain`` shows on a terminal: decisions and their facts in words; rich is imported when it draws."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from alerts_engine.console import _moment, _table
+from alerts_engine.phases.explain import Verdict
+from alerts_engine.types import Channel, Kind, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from alerts_engine.phases.explain import Decision, DeliveryState, Explanation, Facts, Preference
+
+_USUAL_WINDOW = timedelta(hours=24)
+_CONDITIONS = {
+    "enabled": "switched off",
+    "alert_type": "another type",
+    "region": "another region",
+    "asset": "another asset",
+    "threshold": "below the threshold",
+}
+
+
+# --- explain --------------------------------------------------------------------------------------------------------
+
+
+def explanation_tables(explanation: Explanation) -> Iterator[Table]:
+    """One event: a row per channel, and the preference rows behind it."""
+    event = explanation.event
+    where = f", {event.scope_region}" if event.scope_region else ""
+    title = f"event {event.id} for user {explanation.user_id}: {event.headline}\n"
+    title += f"{event.alert_type}{where}, severity {event.severity}, {_moment(event.created_at)}"
+    rows = [
+        (decision.channel, str(decision.verdict), _why(decision, explanation), _since(decision, explanation))
+        for decision in explanation.decisions
+    ]
+    yield _table(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
+    if explanation.preferences:
+        asked = [(str(one.row.id), _asked(one), _held_against(one)) for one in explanation.preferences]
+        yield _table("preferences", ("row", "asks for", "this event"), asked)
+
+
+def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Table:
+    """Several events: a row each."""
+    rows = [
+        (f"{one.event.id}", _moment(one.event.created_at), one.event.headline, *map(_in_short, one.decisions))
+        for one in explanations
+    ]
+    caption = "alerts-engine explain --user … --event … tells why" if rows else "there are no events yet"
+    return _table(f"the newest events for user {user_id}", ("event", "created", "headline", *Channel), rows, caption)
+
+
+def _in_short(decision: Decision) -> str:
+    if not decision.deliveries:
+        return str(decision.verdict)
+    return ", ".join(f"deliver: {_state(delivery)}" for delivery in decision.deliveries)
+
+
+def _as_of(explanation: Explanation) -> str:
+    today = "plan, preferences and addresses are today's"
+    if explanation.event.reached:
+        return f"decided as of the fan-out, {_moment(explanation.decided_at)} UTC; {today}"
+    said = f"not fanned out yet: what the fan-out would decide now, {_moment(explanation.decided_at)} UTC; {today}"
+    if explanation.decided_at - explanation.event.created_at > _USUAL_WINDOW:
+        said += "\nolder than 24 hours: only a run with a larger --since-hours takes it"
+    return said
+
+
+def _why(decision: Decision, explanation: Explanation) -> str:
+    if decision.verdict is decision.today:
+        return _reason(decision.today, decision, explanation)
+    if decision.verdict is Verdict.CHANGED_SINCE:
+        return "nothing was made then; today's plan, preferences and addresses would deliver"
+    return f"it was made; by what there is today: {_reason(decision.today, decision, explanation)}"
+
+
+def _reason(verdict: Verdict, decision: Decision, explanation: Explanation) -> str:
+    facts, channel = decision.facts, decision.channel
+    if facts is None or verdict in _WITHOUT_FACTS:
+        return _WITHOUT_FACTS.get(verdict, "")
+    match verdict:
+        case Verdict.PLAN:
+            return _refused_by_plan(facts, channel, explanation.event.alert_type)
+        case Verdict.PREFS:
+            return _refused_by_wishes(facts, channel, explanation)
+        case Verdict.MISSING_DESTINATION:
+            return f"the user has no {_DESTINATIONS[channel]}"
+        case Verdict.QUOTA:
+            return f"{facts.used} of {facts.per_day} a day are used (plan {facts.plan})"
+        case _:
+            return f"{_wanted(facts, explanation)}; {_allowance(facts, decision)}"
+
+
+_WITHOUT_FACTS = {
+    Verdict.EMAIL_UNVERIFIED: "the user's email address is not verified",
+    Verdict.NOT_IN_ALLOWLIST: "ALERTS_SEND_ALLOWLIST_USER_IDS is set, and this user is not in it",
+}
+_DESTINATIONS = {Channel.EMAIL: "email address", Channel.TELEGRAM: "Telegram chat", Channel.SMS: "phone number"}
+
+
+def _refused_by_plan(facts: Facts, channel: Channel, alert_type: str) -> str:
+    if not facts.type_allowed:
+        return f"plan {facts.plan} does not allow {alert_type}"
+    if facts.per_day is None:
+        return f"plan {facts.plan} does not allow {channel}"
+    if channel is Channel.SMS:
+        return f"it would come in a digest (plan {facts.plan}), and there are no SMS digests"
+    return f"it would come in a digest, and plan {facts.plan} has none"
+
+
+def _refused_by_wishes(facts: Facts, channel: Channel, explanation: Explanation) -> str:
+    if facts.wanted:
+        return f"the user has switched {channel} off"
+    if facts.cooldown_minutes and facts.heard_at:
+        return f"a cooldown of {facts.cooldown_minutes} minutes, last heard of it at {_moment(facts.heard_at)}"
+    if not explanation.preferences:
+        return "no preference rows: the defaults are HIGH_IMPACT_EVENT in Europe"
+    if len(explanation.preferences) == 1:
+        return f"preference {explanation.preferences[0].row.id}: {_held_against(explanation.preferences[0])}"
+    return f"none of {len(explanation.preferences)} preferences matches"
+
+
+def _wanted(facts: Facts, explanation: Explanation) -> str:
+    matching = [one for one in explanation.preferences if one.matches]
+    if not matching:
+        return "no preference rows: the defaults match"
+    shortest = min(matching, key=lambda one: one.cooldown_minutes)
+    heard = f", last heard of it at {_moment(facts.heard_at)}" if facts.heard_at else ""
+    return f"preference {shortest.row.id} matches{heard}"
+
+
+def _allowance(facts: Facts, decision: Decision) -> str:
+    if decision.kind is Kind.DIGEST:
+        return f"in a digest (plan {facts.plan})"
+    return f"{facts.used} of {facts.per_day} a day used before (plan {facts.plan})"
+
+
+def _asked(preference: Preference) -> str:
+    row = preference.row
+    asset = f", {row.asset}" if row.asset else ""
+    threshold = "" if row.threshold is None else f", from {row.threshold:g}"
+    cooldown = f", every {preference.cooldown_minutes} minutes at most" if preference.cooldown_minutes else ""
+    return f"{row.alert_type}, {row.region}{asset}{threshold}{cooldown}"
+
+
+def _held_against(preference: Preference) -> str:
+    return ", ".join(_CONDITIONS[name] for name in preference.failed_conditions) or "matches"
+
+
+def _since(decision: Decision, explanation: Explanation) -> str:
+    if decision.deliveries:
+        return "\n".join(_state_in_full(delivery) for delivery in decision.deliveries)
+    return "–" if explanation.event.reached else "waits for the fan-out"
+
+
+def _state(delivery: DeliveryState) -> str:
+    if delivery.kind is Kind.INSTANT:
+        return str(delivery.status)
+    return f"digest {delivery.digest_status or delivery.status}"
+
+
+def _state_in_full(delivery: DeliveryState) -> str:
+    """The delivery, or the digest that it went into: its state, what is wrong, and when something happens next."""
+    if delivery.digest_id is not None:
+        told = [f"digest {delivery.digest_id}: {delivery.digest_status}"]
+        told += _times(delivery.digest_status, delivery.digest_sent_at, delivery.digest_due_at)
+        return ", ".join(told + _trouble(delivery.digest_attempts, delivery.digest_last_error))
+    waits = delivery.kind is Kind.DIGEST and delivery.status is Status.QUEUED
+    told = [f"delivery {delivery.id}: {'waits for its digest' if waits else delivery.status}"]
+    told += _times(delivery.status, delivery.sent_at, delivery.next_retry_at)
+    return ", ".join(told + _trouble(delivery.attempts, delivery.last_error))
+
+
+def _times(status: Status | None, sent_at: datetime | None, due_at: datetime | None) -> list[str]:
+    if sent_at is not None:
+        return [f"at {_moment(sent_at)}"]
+    return [f"due {_moment(due_at)}"] if status is Status.QUEUED and due_at is not None else []
+
+
+def _trouble(attempts: int | None, error: str | None) -> list[str]:
+    return ([f"attempts {attempts}"] if attempts else []) + ([error] if error else [])

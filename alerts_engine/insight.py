@@ -1,0 +1,166 @@
+"""The commands ``explain`` and ``rules``: why somebody gets an alert, and what would become one (SPEC B-9, A-1).
+
+A command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003 - typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alerts_engine.command import Output, command, database_settings, run_loop, url_of
+from alerts_engine.options import MOST, AsJson, Embedded, LogJson, Now, Verbose
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from alerts_engine.phases.explain import Explanation
+    from alerts_engine.phases.rule_trial import TriedEvent
+    from alerts_engine.settings import Settings
+    from alerts_engine.statements import RuleFile
+
+rules_app = typer.Typer(rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(explain)
+    app.add_typer(rules_app, name="rules")
+
+
+# --- explain --------------------------------------------------------------------------------------------------------
+
+
+def explain(  # noqa: PLR0917 - typer gives them by name
+    user: Annotated[int, typer.Option("--user", min=1, max=MOST, help="Whom to explain it for.")],
+    event: Annotated[
+        int | None, typer.Option("--event", min=1, max=MOST, help="One event; without it the ten newest, in short.")
+    ] = None,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+    embedded: Embedded = False,
+) -> None:
+    """Say why a user does or does not get an event, channel by channel, and what came of it."""
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        with database_settings(given, embedded=embedded) as settings:
+            found = run_loop(_explain(settings, user, event))
+        if console.as_json:
+            console.json({"user_id": user, "explanations": [_as_json(one) for one in found]})
+            return
+        from alerts_engine.explanation_tables import explanation_tables, explanations_table
+
+        if event is None:
+            console.draw(explanations_table(user, found))
+        else:
+            console.draw(*(table for one in found for table in explanation_tables(one)))
+
+
+async def _explain(settings: Settings, user_id: int, event_id: int | None) -> list[Explanation]:
+    from alerts_engine.database import connect
+    from alerts_engine.phases.explain import explain as explain_events
+    from alerts_engine.runs import database_now
+
+    async with connect(url_of(settings)) as database:
+        now = await database_now(database)
+        return await explain_events(database, settings, user_id=user_id, event_id=event_id, now=now)
+
+
+def _as_json(explanation: Explanation) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(asdict(explanation))
+    for told, preference in zip(plain["preferences"], explanation.preferences, strict=True):
+        told["matches"] = preference.matches
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with its times in ISO 8601, at any depth."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+# --- rules ----------------------------------------------------------------------------------------------------------
+
+
+@rules_app.callback(invoke_without_command=True)
+def rules(context: typer.Context, as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
+    """List the rules that phase a runs, or try one."""
+    if context.invoked_subcommand is not None:
+        return
+    with command(Output(as_json, log_json, verbose)) as (settings, console):
+        from alerts_engine.statements import rule_files
+
+        found = [_rule_as_json(rule, settings) for rule in rule_files(settings.rules_dir)]
+        if console.as_json:
+            console.json({"rules": found})
+        else:
+            from alerts_engine.insight_tables import rules_table
+
+            console.draw(rules_table(found))
+
+
+_COMMENT = re.compile(r"\A\s*--[ \t]*(\S.*)")
+
+
+def _rule_as_json(rule: RuleFile, settings: Settings) -> dict[str, str | None]:
+    """A rule, where it is from, and the first line of its file if that is a comment."""
+    comment = _COMMENT.match(rule.text)
+    return {
+        "name": rule.name,
+        "from": "own" if rule.path.parent == settings.rules_dir else "built-in",
+        "file": str(rule.path),
+        "about": comment[1].rstrip() if comment else None,
+        "problem": rule.problem,
+    }
+
+
+@rules_app.command("test")
+def try_rule(  # noqa: PLR0917 - typer gives them by name
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A rule's file, or the name of a rule in the list.")],
+    now: Now = None,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+    embedded: Embedded = False,
+) -> None:
+    """Show the events that one rule would create; write nothing."""
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        rule = _rule_of(file, given)
+        with database_settings(given, embedded=embedded) as settings:
+            moment, tried = run_loop(_trial(settings, rule, now))
+        if console.as_json:
+            console.json(_trial_as_json(rule, moment, tried))
+        else:
+            from alerts_engine.insight_tables import trial_table
+
+            console.draw(trial_table(rule.name, moment, tried))
+
+
+def _rule_of(file: Path, settings: Settings) -> RuleFile:
+    from alerts_engine.statements import read_rule, rule_files
+
+    named = {rule.name: rule for rule in rule_files(settings.rules_dir)}
+    return named[str(file)] if str(file) in named and not file.exists() else read_rule(file)
+
+
+async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> tuple[datetime, list[TriedEvent]]:
+    from alerts_engine.database import connect
+    from alerts_engine.phases import rule_trial
+    from alerts_engine.runs import database_now
+
+    async with connect(url_of(settings)) as database:
+        moment = now or await database_now(database)
+        return moment, await rule_trial.try_rule(database, rule, now=moment, time_zone=settings.time_zone)
+
+
+def _trial_as_json(rule: RuleFile, moment: datetime, tried: list[TriedEvent]) -> dict[str, Any]:
+    known = sum(one.known_id is not None for one in tried)
+    events = [one.event.as_json() | {"known_id": one.known_id} for one in tried]
+    return {"rule": rule.name, "now": moment.isoformat(), "new": len(tried) - known, "known": known, "events": events}

@@ -1,0 +1,56 @@
+"""What ``rules`` and ``templates`` show on a terminal. rich is imported when something is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alerts_engine.console import _moment, _table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from alerts_engine.phases.rule_trial import TriedEvent
+    from alerts_engine.rendering import TemplateProblem
+
+
+def rules_table(rules: Sequence[Mapping[str, str | None]]) -> Table:
+    """The rules, in the order in which they run."""
+    rows = [
+        (rule["name"] or "", rule["from"] or "", rule["problem"] or rule["about"] or "", rule["file"] or "")
+        for rule in rules
+    ]
+    return _table("rules", ("rule", "from", "about", "file"), rows)
+
+
+def trial_table(name: str, moment: datetime, tried: Sequence[TriedEvent]) -> Table:
+    """The events that a rule found."""
+    rows = [
+        (
+            "new" if one.known_id is None else f"known: {one.known_id}",
+            str(one.event.severity),
+            one.event.scope_region or "–",
+            one.event.headline,
+            one.event.event_fingerprint,
+        )
+        for one in tried
+    ]
+    known = sum(one.known_id is not None for one in tried)
+    caption = f"{len(rows) - known} new, {known} known; nothing was written"
+    title = f"{name} at {_moment(moment)}"
+    return _table(title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption)
+
+
+def template_problems_table(folder: str, problems: Sequence[TemplateProblem]) -> Table:
+    """What is wrong with the own templates."""
+    rows = [(one.file, "–" if one.line is None else str(one.line), one.problem) for one in problems]
+    return _table(f"templates in {folder}", ("file", "line", "problem"), rows)
+
+
+def templates_tables(templates: Mapping[str, str], fields: Mapping[str, Mapping[str, str]]) -> Iterator[Table]:
+    """What own templates can replace, and what they may say."""
+    yield _table("templates", ("file", "in use"), list(templates.items()))
+    for name, types in fields.items():
+        yield _table(name, ("field", "type"), list(types.items()))

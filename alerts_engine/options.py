@@ -1,0 +1,31 @@
+"""Command-line options that several commands have."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+
+def parse_moment(text: str) -> datetime:
+    """A moment with a time zone; anything else is wrong usage, exit 2 (SPEC CLI-2)."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time such as 2022-02-24T10:00:00+00:00") from None
+    if moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: add one, as in 2022-02-24T10:00:00+00:00 or …T10:00:00Z")
+    return moment
+
+
+MOST = 2**63 - 1
+"""No id in PostgreSQL is larger."""
+
+Now = Annotated[
+    datetime | None, typer.Option("--now", parser=parse_moment, metavar="ISO8601", help="Replay another moment.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; a pipe gets it anyway.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines; on by default when CI=true.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything.")]
+Embedded = Annotated[bool, typer.Option("--embedded", help="Use a PostgreSQL kept in .alerts-engine/ here.")]

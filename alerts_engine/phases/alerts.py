@@ -1,0 +1,73 @@
+"""The alerts that messages tell: many rows tell the same few, so each is read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - row types are read at run time
+from typing import TYPE_CHECKING
+
+from alerts_engine.statements import statement
+from alerts_engine.types import Alert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from alerts_engine.database import Executor
+
+_MOST_KEPT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventToTell:
+    id: int
+    event_fingerprint: str
+    alert_type: str
+    scope_region: str | None
+    scope_assets: tuple[str, ...]
+    severity: int
+    headline: str
+    body: str | None
+    created_at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAlert:
+    fingerprint: str
+    alert: Alert
+
+
+events_to_tell = statement("phase_c_send", "events_to_tell", EventToTell)
+
+
+class Alerts:
+    """The alerts of one run; the newest 2,000 events are remembered."""
+
+    def __init__(self, database: Executor) -> None:
+        self._database = database
+        self._known: dict[int, KnownAlert] = {}
+
+    async def of(self, event_ids: Iterable[int]) -> Mapping[int, KnownAlert]:
+        """The alerts of these events, by event id; reads only those that are not known."""
+        wanted = set(event_ids)
+        unknown = wanted - self._known.keys()
+        if unknown:
+            if len(self._known) + len(unknown) > _MOST_KEPT:
+                self._known = {known: self._known[known] for known in wanted - unknown}
+            for row in await self._database.rows(events_to_tell, event_ids=sorted(unknown)):
+                self._known[row.id] = KnownAlert(row.event_fingerprint, _alert_of(row))
+        return self._known
+
+
+def _alert_of(row: EventToTell) -> Alert:
+    return Alert(
+        event_id=row.id,
+        alert_type=row.alert_type,
+        scope_region=row.scope_region,
+        scope_assets=row.scope_assets,
+        severity=row.severity,
+        headline=row.headline,
+        body=row.body or "",
+        created_at=row.created_at,
+        value=row.value,
+    )

@@ -1,0 +1,114 @@
+"""A message as it would be sent, without sending it: what it is made of, and the message (SPEC section 9)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime  # noqa: TC003 - row types are read at run time
+from typing import TYPE_CHECKING
+
+from alerts_engine.errors import NotFoundError
+from alerts_engine.phases.queues import items_of
+from alerts_engine.statements import statement
+from alerts_engine.types import Alert, Channel, DigestContent, Kind, Period
+
+if TYPE_CHECKING:
+    from alerts_engine.database import Executor
+    from alerts_engine.settings import Settings
+    from alerts_engine.types import Message
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedDelivery:
+    id: int
+    event_id: int
+    channel: Channel
+    kind: Kind
+    digest_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedEvent:
+    """The fields of an :class:`Alert`."""
+
+    event_id: int
+    alert_type: str
+    scope_region: str | None
+    scope_assets: tuple[str, ...]
+    severity: int
+    headline: str
+    body: str
+    created_at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedDigest:
+    id: int
+    channel: Channel
+    period: Period
+    window_start: datetime
+    window_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What a message is made of, and the channel it is meant for; an event alone is meant for none."""
+
+    content: Alert | DigestContent
+    channel: Channel | None
+
+
+previewed_delivery = statement("preview", "previewed_delivery", PreviewedDelivery)
+previewed_event = statement("preview", "previewed_event", PreviewedEvent)
+previewed_digest = statement("preview", "previewed_digest", PreviewedDigest)
+
+
+async def delivery_preview(database: Executor, delivery_id: int) -> Previewed:
+    """An instant delivery. Raises :class:`NotFoundError`; a digest's item has no message of its own (SPEC C-1)."""
+    found = await database.rows(previewed_delivery, delivery_id=delivery_id)
+    if not found:
+        raise NotFoundError(f"there is no delivery {delivery_id}")
+    delivery = found[0]
+    if delivery.kind is Kind.DIGEST:
+        where = "waits for its digest" if delivery.digest_id is None else f"is part of digest {delivery.digest_id}"
+        other = f"--event {delivery.event_id}" if delivery.digest_id is None else f"--digest {delivery.digest_id}"
+        raise NotFoundError(f"delivery {delivery_id} {where} and has no message of its own: use {other}")
+    return Previewed((await event_preview(database, delivery.event_id)).content, delivery.channel)
+
+
+async def event_preview(database: Executor, event_id: int) -> Previewed:
+    """An event, before it becomes a delivery. Raises :class:`NotFoundError`."""
+    found = await database.rows(previewed_event, event_id=event_id)
+    if not found:
+        raise NotFoundError(f"there is no event {event_id}")
+    return Previewed(Alert(**asdict(found[0])), None)
+
+
+async def digest_preview(database: Executor, digest_id: int) -> Previewed:
+    """A digest with the items it has by now. Raises :class:`NotFoundError`, also when it has none."""
+    found = await database.rows(previewed_digest, digest_id=digest_id)
+    if not found:
+        raise NotFoundError(f"there is no digest {digest_id}")
+    digest = found[0]
+    items = (await items_of(database, [digest_id])).get(digest_id, ())
+    if not items:
+        raise NotFoundError(f"digest {digest_id} has no items: it would be skipped, not sent")
+    return Previewed(DigestContent(digest.period, digest.window_start, digest.window_end, items), digest.channel)
+
+
+PREVIEWS = {"delivery": delivery_preview, "digest": digest_preview, "event": event_preview}
+"""By what is looked at."""
+
+
+def message_of(content: Alert | DigestContent, channel: Channel, settings: Settings) -> Message:
+    """The message, byte for byte as a send would make it. :class:`ValueError` for an SMS digest."""
+    from alerts_engine.rendering import Renderer
+
+    renderer = Renderer(
+        time_zone=settings.time_zone,
+        app_base_url=settings.app_base_url,
+        templates_dir=settings.templates_dir,
+    )
+    if isinstance(content, Alert):
+        return renderer.instant(content, channel)
+    return renderer.digest(content, channel)
