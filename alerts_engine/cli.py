@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from uuid import UUID  # noqa: TC003 - typer reads it at run time
 
 import typer
 
-from alerts_engine import __version__, insight, preview
+from alerts_engine import __version__, insight, preflight_command, preview
 from alerts_engine.command import (
     Output,
     command,
@@ -21,6 +20,15 @@ from alerts_engine.command import (
     program_name,
     run_loop,
     url_of,
+)
+from alerts_engine.options import (  # noqa: TC001 - typer reads them at run time
+    AsJson,
+    DryRun,
+    Embedded,
+    LogJson,
+    Now,
+    PhaseOption,
+    Verbose,
 )
 from alerts_engine.types import Phase
 
@@ -56,16 +64,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 # --- options --------------------------------------------------------------------------------------------------------
 
 
-def _parse_moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2022-02-24T10:00:00+00:00") from None
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no time zone: add one, as in 2022-02-24T10:00:00+00:00 or …T10:00:00Z")
-    return moment
-
-
 def _check_hours(value: float) -> float:
     if not (math.isfinite(value) and 0 <= value <= _LONGEST_HOURS):
         raise typer.BadParameter(f"{value} is not in the range 0<=x<={_LONGEST_HOURS}.")
@@ -78,19 +76,10 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-PhaseOption = Annotated[Phase, typer.Option("--phase", help="One phase, or all: a, b, d, c.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing, send nothing.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Most rows one claim takes.")]
 SinceHours = Annotated[
     float, typer.Option("--since-hours", callback=_check_hours, help="Fan out events this young; 0 is no limit.")
 ]
-Now = Annotated[
-    datetime | None, typer.Option("--now", parser=_parse_moment, metavar="ISO8601", help="Replay another moment.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; a pipe gets it anyway.")]
-LogJson = Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines; on by default when CI=true.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything.")]
-Embedded = Annotated[bool, typer.Option("--embedded", help="Use a PostgreSQL kept in .alerts-engine/ here.")]
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
 
 
@@ -331,3 +320,4 @@ def _exit(*, ok: bool) -> None:
 
 insight.register(app)
 preview.register(app)
+preflight_command.register(app)

@@ -46,7 +46,11 @@ class Output:
 
 @contextmanager
 def command(
-    output: Output, *, quiet: bool = False, tables_in_a_pipe: bool = False
+    output: Output,
+    *,
+    quiet: bool = False,
+    tables_in_a_pipe: bool = False,
+    load: Callable[[], Settings] = load_settings,
 ) -> Iterator[tuple[Settings, Console]]:
     """The frame of every command: whatever goes wrong inside is one line on stderr, redacted, and exit 1 (SPEC CLI-2).
 
@@ -56,7 +60,7 @@ def command(
     redaction = Redaction(())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        settings = load_settings()
+        settings = load()
         as_json, level = output.log_json or settings.ci, output.level(quiet=quiet)
         redaction = configure_logging(secrets=settings.secrets(), as_json=as_json, level=level)
         yield settings, console

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _WIDTH_IN_A_PIPE = 120
 _SHOW_CURSOR = "\x1b[?25h"
-_STYLES = {"success": "green", "failed": "bold red", "skipped": "yellow", "running": "cyan"}
+_STYLES = {
+    "success": "green", "failed": "bold red", "skipped": "yellow", "running": "cyan",
+    "✓": "green", "✗": "bold red", "!": "yellow",
+}  # fmt: skip
 
 
 class Console:

@@ -15,7 +15,7 @@ from alerts_engine.database import Database, connect
 from alerts_engine.errors import AlertsEngineError, DatabaseError, SettingsError
 from alerts_engine.locks import PhaseLock, phase_lock
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
-from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress
+from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress, renderer_for
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.generate import GenerateCounts, generate, publish_event
 from alerts_engine.phases.send import list_sendable, send
@@ -314,15 +314,11 @@ class AlertsEngine:
         """The channels and the renderer, made at the first need and kept."""
         if self._outlets is None:
             from alerts_engine.channels import build_adapters, create_session
-            from alerts_engine.rendering import Renderer
 
-            session = await self._stack.enter_async_context(create_session())
-            renderer = Renderer(
-                time_zone=self.settings.time_zone,
-                app_base_url=self.settings.app_base_url,
-                templates_dir=self.settings.templates_dir,
-            )
-            self._outlets = Outlets(build_adapters(self.settings, session), renderer)
+            # A send must never wait for a connection: that would count against its own timeout.
+            session = create_session(connections=self.settings.send_concurrency)
+            await self._stack.enter_async_context(session)
+            self._outlets = Outlets(build_adapters(self.settings, session), renderer_for(self.settings))
         return self._outlets
 
     async def _keep(self, order: _Order, history: runs.History, report: PhaseReport) -> None:

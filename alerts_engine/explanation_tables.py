@@ -138,7 +138,7 @@ def _wanted(facts: Facts, explanation: Explanation) -> str:
 def _allowance(facts: Facts, decision: Decision) -> str:
     if decision.kind is Kind.DIGEST:
         return f"in a digest (plan {facts.plan})"
-    return f"{facts.used} of {facts.per_day} a day used before (plan {facts.plan})"
+    return f"{facts.used} of {facts.per_day} a day used by other events (plan {facts.plan})"
 
 
 def _asked(preference: Preference) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from alerts_engine.types import Phase
+
 
 def parse_moment(text: str) -> datetime:
     """A moment with a time zone; anything else is wrong usage, exit 2 (SPEC CLI-2)."""
@@ -22,6 +24,8 @@ def parse_moment(text: str) -> datetime:
 MOST = 2**63 - 1
 """No id in PostgreSQL is larger."""
 
+PhaseOption = Annotated[Phase, typer.Option("--phase", help="One phase, or all: a, b, d, c.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing, send nothing.")]
 Now = Annotated[
     datetime | None, typer.Option("--now", parser=parse_moment, metavar="ISO8601", help="Replay another moment.")
 ]

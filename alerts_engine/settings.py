@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from pydantic_settings import SettingsError as SettingsSourceError
 
 from alerts_engine.errors import SettingsError
 from alerts_engine.types import Channel, Period
@@ -63,8 +64,19 @@ def _split(value: Any) -> Any:
     return [piece.strip() for piece in value.split(",")] if isinstance(value, str) else value
 
 
+def _parse_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("cannot be read: it is not valid JSON") from None
+
+
 UserIds = Annotated[tuple[PositiveInt, ...], NoDecode, BeforeValidator(_split)]
 Channels = Annotated[tuple[Channel, ...], NoDecode, BeforeValidator(_split)]
+PlanQuotas = Annotated[dict[str, PlanQuota], NoDecode, BeforeValidator(_parse_json)]
+
+
+_HELD_AGAINST_EACH_OTHER = ("send_lease_seconds", "send_timeout_seconds", "shutdown_seconds")
 
 
 class Settings(BaseSettings):
@@ -108,7 +120,7 @@ class Settings(BaseSettings):
     app_base_url: str | None = Field(
         None, alias="ALERTS_APP_BASE_URL", description="“View in app” and preference links"
     )
-    plan_quotas: dict[str, PlanQuota] = Field({}, alias="ALERTS_PLAN_QUOTAS", description="JSON object; each plan it names replaces the built-in one")  # fmt: skip
+    plan_quotas: PlanQuotas = Field({}, alias="ALERTS_PLAN_QUOTAS", description="JSON object; each plan it names replaces the built-in one")  # fmt: skip
     rules_dir: Path | None = Field(None, alias="ALERTS_RULES_DIR", description="a folder with more phase-A rules")
     templates_dir: Path | None = Field(None, alias="ALERTS_TEMPLATES_DIR", description="a folder with templates that replace built-in ones")  # fmt: skip
     internal_runner_token: SecretStr | None = Field(None, description="admin API")
@@ -226,6 +238,19 @@ def variable_name(field: str) -> str:
     return alias if alias is not None else field.upper()
 
 
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """Why some settings cannot be used: their fields, and a text that names the variables and no values."""
+
+    fields: tuple[str, ...]
+    text: str
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables at fault."""
+        return frozenset(map(variable_name, self.fields))
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment; ``overrides`` are field names with values that come before it.
 
@@ -234,22 +259,43 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError("; ".join(_describe(problem) for problem in error.errors(include_url=False))) from None
-    except SettingsSourceError as error:  # a value that should be JSON and is not
-        match = re.search(r'field "(\w+)"', str(error))
-        name = variable_name(match[1]) if match and match[1] in Settings.model_fields else "a setting"
-        raise SettingsError(f"{name} cannot be read: it is not valid JSON") from None
+        raise SettingsError("; ".join(problem.text for problem in _problems(error))) from None
 
 
-def _describe(problem: Any) -> str:
+def load_usable_settings() -> tuple[Settings, list[SettingProblem]]:
+    """Read the environment with the default for whatever cannot be used, and why it cannot (SPEC R-2)."""
+    problems: list[SettingProblem] = []
+    defaults: dict[str, Any] = {}
+    while True:
+        try:
+            return Settings(**defaults), problems
+        except ValidationError as error:
+            found = _problems(error)
+        problems += found
+        defaults |= {field: Settings.model_fields[field].default for problem in found for field in problem.fields}
+
+
+def _problems(error: ValidationError) -> list[SettingProblem]:
+    fields = {variable_name(field): field for field in Settings.model_fields}
+    return [_problem(problem, fields) for problem in error.errors(include_url=False)]
+
+
+def _problem(problem: Any, fields: dict[str, str]) -> SettingProblem:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
-        return message
+        return SettingProblem(_HELD_AGAINST_EACH_OTHER, message)
     name, *path = (str(piece) for piece in problem["loc"])
-    if name in Settings.model_fields:
-        name = variable_name(name)
+    field = name if name in Settings.model_fields else fields[name.upper()]
     where = f" (at {'.'.join(path)})" if path else ""
-    return f"{name.upper()}{where}: {message}"
+    return SettingProblem((field,), f"{variable_name(field)}{where}: {message}")
 
 
-__all__ = ["BUILT_IN_PLANS", "PlanQuota", "Settings", "load_settings", "variable_name"]
+__all__ = [
+    "BUILT_IN_PLANS",
+    "PlanQuota",
+    "SettingProblem",
+    "Settings",
+    "load_settings",
+    "load_usable_settings",
+    "variable_name",
+]

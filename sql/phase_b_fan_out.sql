@@ -103,6 +103,8 @@ events AS MATERIALIZED (
            lower(e.scope_assets::text)::text[] AS assets,
            CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
                 THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value,
+           e.alert_type = 'HIGH_IMPACT_EVENT'
+           AND coalesce(nullif(lower(btrim(e.scope_region)), ''), 'europe') = 'europe' AS by_default,
            row_number() OVER (ORDER BY e.severity DESC, e.created_at, e.id) AS quota_rank,
            row_number() OVER (ORDER BY e.created_at, e.id) AS age_rank,
            count(*) OVER (PARTITION BY e.cooldown_key) > 1 AS has_twin
@@ -110,7 +112,8 @@ events AS MATERIALIZED (
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
--- What a plan allows for an event, per channel: a handful of rows. A class is a plan, and whether all shall come in digests.
+-- What a plan allows for an event, per channel: a handful of rows. A user's class is the plan, and whether all shall come
+-- in digests; sets of channels are bits.
 lanes AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
            p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind, t.allowed AS type_allowed,
@@ -132,31 +135,36 @@ lanes AS MATERIALIZED (
            ) AS t
 ),
 switched_off AS (
-    SELECT c.user_id, bit_or(CASE c.channel WHEN 'email' THEN 1 WHEN 'telegram' THEN 2 WHEN 'sms' THEN 4 ELSE 0 END) AS bits
+    SELECT c.user_id,
+           bit_or(CASE c.channel WHEN 'email' THEN 1 WHEN 'telegram' THEN 2 WHEN 'sms' THEN 4 ELSE 0 END) AS bits
       FROM user_channel_preferences AS c
      WHERE c.enabled IS FALSE
        AND c.user_id > $2::int8
        AND c.user_id <= $3::int8
      GROUP BY c.user_id
 ),
--- Channels are bits: 1 email, 2 telegram, 4 SMS.
-members AS NOT MATERIALIZED (
-    SELECT u.id AS user_id,
-           coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class,
-           coalesce(off.bits, 0) AS switched_off,
+people AS NOT MATERIALIZED (
+    SELECT u.id,
            CASE WHEN btrim(u.email, E' \t\r\n') <> '' THEN 0 ELSE 1 END
            + CASE WHEN btrim(u.telegram_chat_id, E' \t\r\n') <> '' THEN 0 ELSE 2 END
            + CASE WHEN btrim(u.phone_number, E' \t\r\n') <> '' THEN 0 ELSE 4 END AS missing
       FROM users AS u
+     WHERE u.id > $2::int8
+       AND u.id <= $3::int8
+       AND u.email_verified IS NOT FALSE
+       AND ($7::int8[] IS NULL OR u.id = ANY ($7))
+    OFFSET 0  -- the joins carry the bits, not the addresses
+),
+members AS NOT MATERIALIZED (
+    SELECT u.id AS user_id,
+           coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class,
+           coalesce(off.bits, 0) AS switched_off, u.missing
+      FROM people AS u
       JOIN plans AS free ON free.plan = 'free'
       LEFT JOIN user_plans AS up ON up.user_id = u.id AND up.user_id > $2::int8 AND up.user_id <= $3::int8
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2 AND s.user_id <= $3
       LEFT JOIN switched_off AS off ON off.user_id = u.id
-     WHERE u.id > $2::int8
-       AND u.id <= $3::int8
-       AND u.email_verified IS NOT FALSE
-       AND ($7::int8[] IS NULL OR u.id = ANY ($7))
 ),
 checked_preferences AS NOT MATERIALIZED (
     SELECT f.id, f.user_id, e.id AS event_id,
@@ -202,10 +210,11 @@ wanting AS NOT MATERIALIZED (
                 THEN w.cooldown_minutes IS NOT NULL
                      AND (w.cooldown_minutes > 0
                           AND h.heard_at > $4::timestamptz - make_interval(mins => w.cooldown_minutes)) IS NOT TRUE
-                ELSE e.alert_type = 'HIGH_IMPACT_EVENT' AND coalesce(e.region, 'europe') = 'europe'
+                ELSE e.by_default
            END AS wanted
       FROM members AS m
-      JOIN events AS e ON m.user_id > e.fanout_position OR NOT $8
+      -- Said in this way, the planner expects most users to be behind the position: it then hashes the smaller sets.
+      JOIN events AS e ON (m.user_id <= e.fanout_position) IS NOT TRUE OR NOT $8
       LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id
 ),

@@ -182,14 +182,11 @@ claimed AS (
      WHERE d.id = due.id
     RETURNING d.id, d.user_id, d.alert_event_id, d.attempts, d.created_at
 )
-SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::timestamptz AS created_at,
+SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
        CASE $1 WHEN 'email' THEN u.email WHEN 'telegram' THEN u.telegram_chat_id ELSE u.phone_number END AS destination,
        coalesce(p.enabled, TRUE) AS channel_enabled,
-       e.id::int8 AS event_id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
-       e.headline, e.body, e.created_at::timestamptz AS event_created_at,
-       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
+       c.alert_event_id::int8 AS event_id
   FROM claimed AS c
-  JOIN alert_events AS e ON e.id = c.alert_event_id
   JOIN users AS u ON u.id = c.user_id
   LEFT JOIN user_channel_preferences AS p ON p.user_id = c.user_id AND p.channel = $1
  ORDER BY c.created_at, c.id;
@@ -252,7 +249,7 @@ claimed AS (
      WHERE g.id = due.id
     RETURNING g.id, g.user_id, g.period, g.window_start, g.window_end, g.digest_key, g.attempts, g.created_at
 )
-SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::timestamptz AS created_at,
+SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
        CASE $1 WHEN 'email' THEN u.email ELSE u.telegram_chat_id END AS destination,
        coalesce(p.enabled, TRUE) AS channel_enabled,
        c.digest_key, c.period, c.window_start::timestamptz AS window_start, c.window_end::timestamptz AS window_end
@@ -262,19 +259,28 @@ SELECT c.id::int8 AS id, c.user_id::int8 AS user_id, c.attempts, c.created_at::t
  ORDER BY c.window_end, c.id;
 
 -- name: digest_items
--- What stands in these digests.
+-- What stands in these digests, the most severe first.
 --   $1 digest_ids int8[]
 -- returns: DigestItem, many
 -- again: safe; reads only
-SELECT i.digest_id::int8 AS digest_id,
-       e.id::int8 AS event_id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
-       e.headline, e.body, e.created_at::timestamptz AS event_created_at,
-       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number' THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
+SELECT i.digest_id::int8 AS digest_id, e.id::int8 AS event_id
   FROM user_alert_digest_items AS i
   JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
   JOIN alert_events AS e ON e.id = d.alert_event_id
  WHERE i.digest_id = ANY ($1)
  ORDER BY i.digest_id, e.severity DESC, e.created_at, e.id;
+
+-- name: events_to_tell
+-- The events that messages are made of. Many rows tell the same few: each is read once, not with every row.
+--   $1 event_ids int8[]
+-- returns: EventToTell, many
+-- again: safe; reads only
+SELECT e.id::int8 AS id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
+       e.headline, e.body, e.created_at::timestamptz AS created_at,
+       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
+            THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
+  FROM alert_events AS e
+ WHERE e.id = ANY ($1);
 
 -- name: are_deliveries_due
 -- Whether anything of one channel is due, resting chats included.

@@ -1,4 +1,4 @@
--- Phase D: queued digest deliveries become items of digests, one digest a user, channel, period and window (SPEC section 7).
+-- Phase D: queued digest deliveries become items of digests, one a user, channel, period and window (SPEC section 7).
 
 -- name: build_digests
 -- Take a batch of digest deliveries that are in no digest yet, and put each into its window's digest.
@@ -8,10 +8,12 @@
 --   $4 grace      interval     from the end of the window until the digest is due
 --   $5 plans      jsonb        what resolve_plans returned
 --   $6 batch      int8         most deliveries to take
+--   $7 horizon    interval     how far beyond now a window is looked for: whole days, at least 3
 -- returns: DigestBatch, one
+-- plan: fresh, for the tables grow from batch to batch
 -- locks: the deliveries taken (skip locked), and the digests they join
 -- again: safe; what is in a digest is not queued any more
-WITH taken AS MATERIALIZED (
+WITH RECURSIVE taken AS MATERIALIZED (
     SELECT d.id, d.user_id, d.alert_event_id, d.channel
       FROM user_alert_deliveries AS d
      WHERE d.status = 'queued'
@@ -36,104 +38,111 @@ pending AS MATERIALIZED (
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = t.user_id
 ),
--- Digests that take no more items (D-5). A key may have been made under another time zone: its window is less than three
--- days away.
-begun AS MATERIALIZED (
-    SELECT g.digest_key, g.window_end
+-- Digests that take no more items (D-5); one that an operator lets try afresh still has its error. They are looked up
+-- by their key, however long the history is.
+begun AS NOT MATERIALIZED (
+    SELECT g.digest_key
       FROM user_alert_digests AS g
-     WHERE g.user_id IN (SELECT user_id FROM pending)
-       AND g.window_start >= (SELECT min(happened_at) FROM pending) - make_interval(days => 3)
-       AND (g.status <> 'queued' OR g.attempts > 0)
+     WHERE g.status <> 'queued' OR g.attempts > 0 OR g.last_error IS NOT NULL
 ),
--- All windows from the oldest pending event to beyond now and beyond every digest that has begun. Every offset, and since
--- 2012 every moment at which one changed, is a multiple of a quarter of an hour, so quarters grouped by their local day,
--- or by local hour and offset, are the windows, also where a day has 23 or 25 hours, an hour comes twice, or a change is
--- half an hour.
-quarters AS (
-    SELECT q.starts, q.starts AT TIME ZONE $2 AS local,
-           (q.starts AT TIME ZONE $2) - (q.starts AT TIME ZONE 'UTC') AS utc_offset
+-- The moments of the events, and every quarter of an hour from the oldest event to beyond now. Every offset, and since
+-- 2012 every moment at which one changed, is a multiple of a quarter of an hour.
+moments AS (
+    SELECT DISTINCT happened_at AS moment, FALSE AS is_quarter
+      FROM pending
+     UNION ALL
+    SELECT quarter, TRUE
       FROM (SELECT date_trunc('day', min(happened_at)) - make_interval(days => 2) AS first,
-                   date_trunc('day', greatest($1::timestamptz, max(happened_at),
-                                              (SELECT max(window_end)::timestamptz FROM begun)))
-                     + make_interval(days => 3) AS last
+                   date_trunc('day', greatest(max(happened_at), $1::timestamptz)) + $7::interval AS last
               FROM pending) AS span
-     CROSS JOIN LATERAL generate_series(span.first, span.last, make_interval(mins => 15)) AS q(starts)
-     WHERE EXISTS (SELECT FROM pending)
+     CROSS JOIN LATERAL generate_series(span.first, span.last, make_interval(mins => 15)) AS quarter
+),
+-- Moments with one label are in one window: those of a local day, or of a local hour and offset. That holds also where
+-- a day has 23 or 25 hours, an hour comes twice, or a change is half an hour.
+labels AS MATERIALIZED (
+    SELECT m.moment, m.is_quarter, p.period,
+           CASE p.period
+                WHEN 'daily' THEN to_char(local, 'YYYY-MM-DD')
+                ELSE to_char(local, 'YYYY-MM-DD"T"HH24')
+                     || CASE WHEN utc_offset < interval '0' THEN '-' ELSE '+' END
+                     || to_char(greatest(utc_offset, -utc_offset), 'HH24:MI')
+           END AS label
+      FROM moments AS m
+     CROSS JOIN LATERAL (
+           SELECT m.moment AT TIME ZONE $2 AS local,
+                  (m.moment AT TIME ZONE $2) - (m.moment AT TIME ZONE 'UTC') AS utc_offset
+           ) AS clock
+     CROSS JOIN (VALUES ('daily'), ('hourly')) AS p(period)
 ),
 windows AS MATERIALIZED (
-    SELECT 'daily' AS period, min(starts) AS starts, max(starts) + make_interval(mins => 15) AS ends,
-           to_char(local::date, 'YYYY-MM-DD') AS label
-      FROM quarters
-     GROUP BY local::date
-     UNION ALL
-    SELECT 'hourly', min(starts), max(starts) + make_interval(mins => 15),
-           to_char(date_trunc('hour', local), 'YYYY-MM-DD"T"HH24')
-             || CASE WHEN utc_offset < interval '0' THEN '-' ELSE '+' END
-             || to_char(CASE WHEN utc_offset < interval '0' THEN -utc_offset ELSE utc_offset END, 'HH24:MI')
-      FROM quarters
-     WHERE EXISTS (SELECT FROM pending WHERE period = 'hourly')
-     GROUP BY date_trunc('hour', local), utc_offset
+    SELECT period, label, min(moment) AS starts, max(moment) + make_interval(mins => 15) AS ends,
+           lead(label) OVER (PARTITION BY period ORDER BY min(moment)) AS next_label
+      FROM labels
+     WHERE is_quarter
+     GROUP BY period, label
 ),
-moments AS (
-    SELECT m.period, m.happened_at, w.starts
-      FROM (SELECT DISTINCT period, happened_at FROM pending) AS m
-      JOIN windows AS w ON w.period = m.period AND w.starts <= m.happened_at AND w.ends > m.happened_at
-),
-wanted AS MATERIALIZED (
-    SELECT p.user_id, p.channel, p.period, m.starts
+-- From here on one text says which digest is meant: joins on one column are what the planner can estimate.
+items AS MATERIALIZED (
+    SELECT p.id, p.user_id, p.channel, l.label, concat_ws(':', p.user_id, p.channel, p.period, l.label) AS own_key
       FROM pending AS p
-      JOIN moments AS m USING (period, happened_at)
-     GROUP BY p.user_id, p.channel, p.period, m.starts
+      JOIN labels AS l ON l.moment = p.happened_at AND l.period = p.period AND NOT l.is_quarter
 ),
--- The first window from its own on whose digest has not begun (D-5); nearly always its own.
-own AS (
-    SELECT w.user_id, w.channel, w.period, w.starts, o.starts AS open_starts, o.ends,
-           concat_ws(':', w.user_id, w.channel, w.period, o.label) AS digest_key
+wanted AS (
+    SELECT DISTINCT own_key, user_id, channel, label FROM items
+),
+-- From its own window on to the first whose digest has not begun (D-5); nearly always its own.
+steps AS (
+    SELECT w.own_key, w.user_id, w.channel, o.period, o.starts, o.ends, o.next_label, w.own_key AS digest_key,
+           b.digest_key IS NOT NULL AS has_begun
       FROM wanted AS w
-      JOIN windows AS o ON o.period = w.period AND o.starts = w.starts
-),
-open_windows AS MATERIALIZED (
-    SELECT user_id, channel, period, starts, open_starts, ends, digest_key
-      FROM own
-     WHERE digest_key NOT IN (SELECT digest_key FROM begun)
+      JOIN windows AS o USING (label)
+      LEFT JOIN begun AS b ON b.digest_key = w.own_key
      UNION ALL
-    SELECT w.user_id, w.channel, w.period, w.starts, next.starts, next.ends, next.digest_key
-      FROM own AS w
-     CROSS JOIN LATERAL (
-           SELECT o.starts, o.ends, concat_ws(':', w.user_id, w.channel, w.period, o.label) AS digest_key
-             FROM windows AS o
-            WHERE o.period = w.period
-              AND o.starts > w.starts
-              AND concat_ws(':', w.user_id, w.channel, w.period, o.label) NOT IN (SELECT digest_key FROM begun)
-            ORDER BY o.starts
-            LIMIT 1
-           ) AS next
-     WHERE w.digest_key IN (SELECT digest_key FROM begun)
+    SELECT s.own_key, s.user_id, s.channel, n.period, n.starts, n.ends, n.next_label, k.digest_key,
+           b.digest_key IS NOT NULL
+      FROM steps AS s
+      JOIN windows AS n ON n.label = s.next_label
+     CROSS JOIN LATERAL (SELECT concat_ws(':', s.user_id, s.channel, n.period, n.label) AS digest_key) AS k
+      LEFT JOIN begun AS b ON b.digest_key = k.digest_key
+     WHERE s.has_begun
+),
+-- The last window is cut off where the quarters end, so it is none.
+targets AS MATERIALIZED (
+    SELECT s.own_key, s.digest_key, s.user_id, s.channel, s.period, s.starts, s.ends
+      FROM steps AS s
+     WHERE NOT s.has_begun
+       AND s.next_label IS NOT NULL
 ),
 -- The update that changes nothing locks an existing digest and looks at it again: when a sender has just begun it, the
 -- row does not come back, its items stay queued, and the next round puts them into the next window.
 digests AS (
     INSERT INTO user_alert_digests AS g
            (user_id, channel, period, window_start, window_end, digest_key, next_retry_at, created_at)
-    SELECT DISTINCT ON (o.digest_key)
-           o.user_id, o.channel, o.period, o.open_starts, o.ends, o.digest_key, o.ends + $4::interval, $1::timestamptz
-      FROM open_windows AS o
-     ORDER BY o.digest_key
+    SELECT DISTINCT ON (t.digest_key)
+           t.user_id, t.channel, t.period, t.starts, t.ends, t.digest_key, t.ends + $4::interval, $1::timestamptz
+      FROM targets AS t
+     ORDER BY t.digest_key
         ON CONFLICT (digest_key) DO UPDATE
        SET digest_key = g.digest_key
-     WHERE g.status = 'queued' AND g.attempts = 0
+     WHERE g.status = 'queued' AND g.attempts = 0 AND g.last_error IS NULL
     RETURNING g.id, g.digest_key, g.xmax = 0 AS created
 ),
 attached AS (
     INSERT INTO user_alert_digest_items (digest_id, delivery_id)
-    SELECT g.id, p.id
-      FROM pending AS p
-      JOIN moments AS m USING (period, happened_at)
-      JOIN open_windows AS o
-           ON o.user_id = p.user_id AND o.channel = p.channel AND o.period = p.period AND o.starts = m.starts
+    SELECT g.id, i.id
+      FROM items AS i
+      JOIN targets AS t USING (own_key)
       JOIN digests AS g USING (digest_key)
         ON CONFLICT (delivery_id) DO NOTHING
     RETURNING delivery_id
+),
+-- A delivery that was in a digest already is only marked.
+batched AS (
+    SELECT delivery_id FROM attached
+     UNION ALL
+    SELECT i.delivery_id
+      FROM user_alert_digest_items AS i
+      JOIN taken AS t ON t.id = i.delivery_id
 ),
 marked AS (
     UPDATE user_alert_deliveries AS d
@@ -141,8 +150,7 @@ marked AS (
            last_error = 'batched_into_digest'
       FROM taken AS t
      WHERE d.id = t.id
-       AND (d.id IN (SELECT delivery_id FROM attached)
-            OR EXISTS (SELECT FROM user_alert_digest_items AS i WHERE i.delivery_id = d.id))
+       AND t.id IN (SELECT delivery_id FROM batched)
     RETURNING d.id
 )
 SELECT (SELECT count(*) FROM taken) AS taken,

@@ -1,5 +1,5 @@
--- What a message is made of, without claiming it (SPEC section 9). No destination is read. The items of a digest come
--- from digest_items, as for a send.
+-- What a message is made of, without claiming it (SPEC section 9). No destination is read. The events come from
+-- events_to_tell, the items of a digest from digest_items, as for a send.
 
 -- name: previewed_delivery
 -- A delivery's event, and the digest that the delivery went into.
@@ -12,18 +12,6 @@ SELECT d.id::int8 AS id, d.alert_event_id::int8 AS event_id, d.channel, d.delive
   LEFT JOIN user_alert_digest_items AS i ON i.delivery_id = d.id
  WHERE d.id = $1::int8
    AND d.channel IN ('email', 'telegram', 'sms');
-
--- name: previewed_event
--- An event as a user reads it.
---   $1 event_id int8
--- returns: PreviewedEvent, many
--- again: safe; reads only
-SELECT e.id::int8 AS event_id, e.alert_type, e.scope_region, e.scope_assets, e.severity,
-       e.headline, coalesce(e.body, '') AS body, e.created_at::timestamptz AS created_at,
-       CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
-            THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
-  FROM alert_events AS e
- WHERE e.id = $1::int8;
 
 -- name: previewed_digest
 -- A digest's window.

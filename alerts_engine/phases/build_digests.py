@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BATCH = 20_000
 _ROUNDS_WITHOUT_PROGRESS = 5
+_HORIZON, _FARTHER = timedelta(days=3), 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,15 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
     in_vain = 0
     while not context.stopping.is_set():
         context.check_lock()
-        batch = await _build_batch(context, plans)
+        batch = await _build_batch(context, plans, _HORIZON * _FARTHER**in_vain)
         counts.digests_created += batch.digests_created
         counts.digest_items_attached += batch.digest_items_attached
         counts.deliveries_marked_batched += batch.deliveries_marked_batched
         context.progress("digests", counts.digest_items_attached, None)
         if batch.taken == 0:
             break
-        # A digest that a sender has just begun takes no more items: the next round looks for the next window.
+        # A digest that a sender has just begun takes no more items: the next round looks for the next window. It looks
+        # farther, too: a replay of the past may find that every window up to now and beyond was sent.
         in_vain = 0 if batch.deliveries_marked_batched else in_vain + 1
         if in_vain == _ROUNDS_WITHOUT_PROGRESS:
             raise PhaseError(
@@ -59,7 +61,7 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
     context.check_lock()
 
 
-async def _build_batch(context: PhaseContext, plans: list[dict[str, object]]) -> DigestBatch:
+async def _build_batch(context: PhaseContext, plans: list[dict[str, object]], horizon: timedelta) -> DigestBatch:
     settings = context.settings
     async with context.database.transaction() as transaction:
         return await transaction.row(
@@ -70,4 +72,5 @@ async def _build_batch(context: PhaseContext, plans: list[dict[str, object]]) ->
             grace=timedelta(minutes=settings.digest_grace_minutes),
             plans=plans,
             batch=BATCH,
+            horizon=horizon,
         )

@@ -70,3 +70,14 @@ class Outlets:
 
     adapters: Mapping[Channel, ChannelAdapter]
     renderer: Renderer
+
+
+def renderer_for(settings: Settings) -> Renderer:
+    """The renderer of these settings; what it makes is what is sent. Loads the template engine."""
+    from alerts_engine.rendering import Renderer
+
+    return Renderer(
+        time_zone=settings.time_zone,
+        app_base_url=settings.app_base_url,
+        templates_dir=settings.templates_dir,
+    )

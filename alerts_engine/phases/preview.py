@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from typing import TYPE_CHECKING
 
 from alerts_engine.errors import NotFoundError
+from alerts_engine.phases.alerts import Alerts
+from alerts_engine.phases.context import renderer_for
 from alerts_engine.phases.queues import items_of
 from alerts_engine.statements import statement
 from alerts_engine.types import Alert, Channel, DigestContent, Kind, Period
@@ -27,21 +29,6 @@ class PreviewedDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewedEvent:
-    """The fields of an :class:`Alert`."""
-
-    event_id: int
-    alert_type: str
-    scope_region: str | None
-    scope_assets: tuple[str, ...]
-    severity: int
-    headline: str
-    body: str
-    created_at: datetime
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class PreviewedDigest:
     id: int
     channel: Channel
@@ -59,7 +46,6 @@ class Previewed:
 
 
 previewed_delivery = statement("preview", "previewed_delivery", PreviewedDelivery)
-previewed_event = statement("preview", "previewed_event", PreviewedEvent)
 previewed_digest = statement("preview", "previewed_digest", PreviewedDigest)
 
 
@@ -78,10 +64,10 @@ async def delivery_preview(database: Executor, delivery_id: int) -> Previewed:
 
 async def event_preview(database: Executor, event_id: int) -> Previewed:
     """An event, before it becomes a delivery. Raises :class:`NotFoundError`."""
-    found = await database.rows(previewed_event, event_id=event_id)
-    if not found:
+    known = await Alerts(database).of([event_id])
+    if event_id not in known:
         raise NotFoundError(f"there is no event {event_id}")
-    return Previewed(Alert(**asdict(found[0])), None)
+    return Previewed(known[event_id].alert, None)
 
 
 async def digest_preview(database: Executor, digest_id: int) -> Previewed:
@@ -102,13 +88,7 @@ PREVIEWS = {"delivery": delivery_preview, "digest": digest_preview, "event": eve
 
 def message_of(content: Alert | DigestContent, channel: Channel, settings: Settings) -> Message:
     """The message, byte for byte as a send would make it. :class:`ValueError` for an SMS digest."""
-    from alerts_engine.rendering import Renderer
-
-    renderer = Renderer(
-        time_zone=settings.time_zone,
-        app_base_url=settings.app_base_url,
-        templates_dir=settings.templates_dir,
-    )
+    renderer = renderer_for(settings)
     if isinstance(content, Alert):
         return renderer.instant(content, channel)
     return renderer.digest(content, channel)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import resource
 import statistics
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 from rich.console import Console
@@ -22,13 +24,18 @@ from rich.table import Table
 
 from alerts_engine import AlertsEngine, Phase, Settings, schema
 from alerts_engine.embedded import embedded_postgres
+from alerts_engine.logs import configure_logging
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 COLUMNS = "user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal"
 
 AUDIENCE = """
 INSERT INTO users (email, telegram_chat_id, phone_number, email_verified)
-SELECT 'user' || i || '@example.com', CASE WHEN i % 3 = 0 THEN i::text END, CASE WHEN i % 7 = 0 THEN '+1555' || i END, i % 50 <> 0
+SELECT 'user' || i || '@example.com', CASE WHEN i % 3 = 0 THEN i::text END,
+       CASE WHEN i % 7 = 0 THEN '+1555' || i END, i % 50 <> 0
   FROM generate_series(1, $1::int) AS i
 """
 PLANS = """
@@ -48,11 +55,12 @@ SELECT u.id, (ARRAY['Europe', 'global', 'Asia'])[1 + (u.id + n) % 3],
 
 async def main() -> None:
     options = _options()
+    configure_logging(level=logging.WARNING)
     folder = Path.cwd() / ".alerts-engine" / "bench"
-    with embedded_postgres(folder) as server:
-        results = [await _measure(server, size, options.rounds) for size in options.sizes]
-        late = await _first_and_fiftieth(server, options.late_size)
-    results_table(results, late)
+    with Console(stderr=True).status("Starting PostgreSQL") as status, embedded_postgres(folder) as server:
+        results = [await _measure(server, size, options.rounds, status) for size in options.sizes]
+        late = await _first_and_fiftieth(server, options.late_size, status)
+    _show(results, late)
 
 
 def _options() -> argparse.Namespace:
@@ -63,7 +71,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _fresh_database(server: str, name: str, users: int) -> str:
+async def fresh_database(server: str, name: str, users: int) -> str:
+    """A migrated database with an audience of so many users; its URL."""
     connection = await asyncpg.connect(server)
     await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     await connection.execute(f"CREATE DATABASE {name}")
@@ -71,21 +80,28 @@ async def _fresh_database(server: str, name: str, users: int) -> str:
     url = server.replace("/postgres?", f"/{name}?")
     await asyncio.to_thread(schema.apply, url)
     connection = await asyncpg.connect(url)
-    await connection.execute(AUDIENCE, users)
-    await connection.execute(PLANS)
-    await connection.execute(PREFERENCES)
-    await connection.execute("VACUUM ANALYZE")
+    await add_audience(connection, users)
     await connection.close()
     return url
 
 
-async def _new_event(connection: asyncpg.Connection, name: str, at: datetime) -> int:
+async def add_audience(connection: asyncpg.Connection, users: int) -> None:
+    """Users of every plan, two preference rows for two thirds of them, in a database that has none."""
+    await connection.execute(AUDIENCE, users)
+    await connection.execute(PLANS)
+    await connection.execute(PREFERENCES)
+    await connection.execute("VACUUM ANALYZE")
+
+
+async def add_event(connection: asyncpg.Connection, name: str, at: datetime, severity: int = 5) -> int:
+    """An event for Europe that waits for its fan-out; its id."""
     return await connection.fetchval(
         "INSERT INTO alert_events (alert_type, scope_region, scope_assets, severity, headline, body, driver_event_ids,"
         " cooldown_key, event_fingerprint, created_at)"
-        " VALUES ('HIGH_IMPACT_EVENT', 'Europe', '{}', 5, 'Bench', '', '{}', $1, $1, $2::timestamptz) RETURNING id",
+        " VALUES ('HIGH_IMPACT_EVENT', 'Europe', '{}', $3, 'Bench', '', '{}', $1, $1, $2::timestamptz) RETURNING id",
         name,
         at,
+        severity,
     )
 
 
@@ -98,58 +114,72 @@ async def _fan_out_seconds(engine: AlertsEngine, now: datetime) -> float:
     return seconds
 
 
-async def _measure(server: str, users: int, rounds: int) -> dict[str, float]:
-    url = await _fresh_database(server, "fanout", users)
+async def _measure(server: str, users: int, rounds: int, status: Status) -> dict[str, float]:
+    """Fan-out and plain insert in turns; the medians of both."""
+    status.update(f"{users:,} users: filling the database")
+    url = await fresh_database(server, "fanout", users)
     connection = await asyncpg.connect(url, server_settings={"TimeZone": "UTC"})
-    ours, plain, rows = [], [], 0
+    ours, plain = [], []
     async with AlertsEngine(Settings(database_url=url)) as engine:
-        for turn in range(rounds + 1):
-            await connection.execute("TRUNCATE alert_events, user_alert_deliveries CASCADE")
-            await _new_event(connection, f"turn-{turn}", NOW)
-            await connection.execute("CHECKPOINT")
-            seconds = await _fan_out_seconds(engine, NOW)
-            await connection.execute("DROP TABLE IF EXISTS same_rows")
-            await connection.execute(f"CREATE UNLOGGED TABLE same_rows AS SELECT {COLUMNS} FROM user_alert_deliveries ORDER BY id")
-            await connection.execute("TRUNCATE user_alert_deliveries CASCADE")
-            await connection.execute("CHECKPOINT")
-            start = time.perf_counter()
-            await connection.execute(f"INSERT INTO user_alert_deliveries ({COLUMNS}) SELECT {COLUMNS} FROM same_rows")
-            if turn:  # the first turn warms up
-                plain.append(time.perf_counter() - start)
-                ours.append(seconds)
-            rows = await connection.fetchval("SELECT count(*) FROM same_rows")
+        for turn in range(rounds + 1):  # the first one warms up
+            status.update(f"{users:,} users: turn {turn} of {rounds}")
+            ours.append(await _fan_out_once(engine, connection, f"turn-{turn}"))
+            plain.append(await _insert_the_same(connection))
+    rows = await connection.fetchval("SELECT count(*) FROM same_rows")
     await connection.close()
-    fan_out, insert = statistics.median(ours), statistics.median(plain)
+    fan_out, insert = statistics.median(ours[1:]), statistics.median(plain[1:])
     return {"users": users, "rows": rows, "fan_out": fan_out, "insert": insert, "ratio": fan_out / insert}
 
 
-async def _first_and_fiftieth(server: str, users: int) -> dict[str, float]:
+async def _fan_out_once(engine: AlertsEngine, connection: asyncpg.Connection, event: str) -> float:
+    await connection.execute("TRUNCATE alert_events, user_alert_deliveries CASCADE")
+    await add_event(connection, event, NOW)
+    await connection.execute("CHECKPOINT")
+    return await _fan_out_seconds(engine, NOW)
+
+
+async def _insert_the_same(connection: asyncpg.Connection) -> float:
+    await connection.execute("DROP TABLE IF EXISTS same_rows")
+    await connection.execute(
+        f"CREATE UNLOGGED TABLE same_rows AS SELECT {COLUMNS} FROM user_alert_deliveries ORDER BY id"
+    )
+    await connection.execute("TRUNCATE user_alert_deliveries CASCADE")
+    await connection.execute("CHECKPOINT")
+    start = time.perf_counter()
+    await connection.execute(f"INSERT INTO user_alert_deliveries ({COLUMNS}) SELECT {COLUMNS} FROM same_rows")
+    return time.perf_counter() - start
+
+
+async def _first_and_fiftieth(server: str, users: int, status: Status) -> dict[str, float]:
     """Everybody on a plan that takes all fifty, so that the last event makes as many rows as the first."""
-    url = await _fresh_database(server, "late", users)
+    url = await fresh_database(server, "late", users)
     connection = await asyncpg.connect(url)
     await connection.execute("TRUNCATE user_plans; INSERT INTO user_plans SELECT id, 'enterprise' FROM users")
     await connection.execute("VACUUM ANALYZE")
     seconds = []
     async with AlertsEngine(Settings(database_url=url)) as engine:
         for number in range(51):
-            await _new_event(connection, f"event-{number}", NOW + timedelta(minutes=number))
+            status.update(f"A day of 50 events, {users:,} users: event {number}")
+            await add_event(connection, f"event-{number}", NOW + timedelta(minutes=number))
             if number in (1, 50):
                 await connection.execute("CHECKPOINT")
             seconds.append(await _fan_out_seconds(engine, NOW + timedelta(minutes=number)))
-        rows = await connection.fetchval("SELECT count(*) FROM user_alert_deliveries")
+    rows = await connection.fetchval("SELECT count(*) FROM user_alert_deliveries")
     await connection.close()
     first, last = statistics.median(seconds[1:4]), statistics.median(seconds[48:51])
     return {"users": users, "rows": rows, "first": first, "fiftieth": last, "ratio": last / first}
 
 
-def results_table(results: list[dict[str, float]], late: dict[str, float]) -> None:
+def _show(results: list[dict[str, float]], late: dict[str, float]) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if not sys.stdout.isatty():
         print(json.dumps({"fan_out": results, "late": late, "peak_memory_mib": round(memory, 1)}))
         return
-    table = Table("users", "rows", "fan-out s", "plain insert s", "ratio (bar 1.25)", title="Fan-out beside INSERT … SELECT")
+    title = "Fan-out beside INSERT … SELECT"
+    table = Table("users", "rows", "fan-out s", "plain insert s", "ratio (bar 1.25)", title=title)
     for row in results:
-        table.add_row(f"{row['users']:,}", f"{row['rows']:,}", f"{row['fan_out']:.2f}", f"{row['insert']:.2f}", f"{row['ratio']:.2f}")
+        times = (f"{row[name]:.2f}" for name in ("fan_out", "insert", "ratio"))
+        table.add_row(f"{row['users']:,}", f"{row['rows']:,}", *times)
     console = Console()
     console.print(table)
     console.print(f"50th event of a day beside the 1st, {late['users']:,} users: {late['ratio']:.2f} (bar 1.2)")

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: every scenario at full size, on a PostgreSQL of its own, as a table. Exit 1 if one fails."""
+"""``make chaos``: every scenario at full size, on a PostgreSQL of its own, as a table. Exit 1 if one fails."""
 
 from __future__ import annotations
 

@@ -16,7 +16,11 @@ from tests.chaos import ground
 from tests.chaos.stage import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alerts_engine import RunReport
     from tests.chaos.ground import Result
+    from tests.chaos.stage import Stage
 
 CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -24,7 +28,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 """
 CUT_LOCK = """
 SELECT pg_terminate_backend(pid) FROM pg_locks AS l
- WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ WHERE l.locktype = 'advisory' AND l.granted
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 FILL_DISK = """
 CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS
@@ -80,8 +85,7 @@ async def _blocked(url: str) -> None:
     statement = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
     with closing(ground.connect(url)) as db:
         before = db.execute(statement).fetchone()[0]
-        while db.execute(statement).fetchone()[0] < before + 2:
-            await asyncio.sleep(0.05)
+        await _until(lambda: db.execute(statement).fetchone()[0] >= before + 2)
 
 
 async def one_row_refused(url: str, sends: int) -> Result:
@@ -107,22 +111,30 @@ async def server_restarted(folder: Path, sends: int) -> Result:
     return play.result
 
 
-async def _run_through_crash(play, folder: Path):
+async def _run_through_crash(play: Stage, folder: Path) -> RunReport:
     """Run, and start the server again as soon as it is gone."""
     running = asyncio.ensure_future(play.run())
-    postmaster = folder / "postgres" / "postmaster.pid"
-    pid = int(postmaster.read_text().split()[0])
-    while Path(f"/proc/{pid}").exists() and not running.done():
-        await asyncio.sleep(0.02)
+    process = Path(f"/proc/{_postmaster(folder / 'postgres')}")
+    await _until(lambda: running.done() or not process.exists())
     # A user of the same folder, as any other process may come along: it starts what does not run.
     with embedded_postgres(folder, keep_running=True):
         return await running
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of."""
+    while not condition():  # noqa: ASYNC110 - it is seen by looking only
+        await asyncio.sleep(0.02)
+
+
 def _crash(url: str) -> None:
     """``immediate``: no goodbye to anybody, and recovery at the next start."""
-    data = Path(parse_qs(urlsplit(url).query)["host"][0])
-    os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    os.kill(_postmaster(Path(parse_qs(urlsplit(url).query)["host"][0])), signal.SIGQUIT)
+
+
+def _postmaster(data: Path) -> int:
+    """The server's process id."""
+    return int((data / "postmaster.pid").read_text().split()[0])
 
 
 FAULTS = (connections_cut, lock_lost, disk_full, one_row_refused)

@@ -30,8 +30,8 @@ _ALERTS = """
 INSERT INTO alert_events
        (alert_type, scope_region, severity, headline, body, cooldown_key, event_fingerprint, payload,
         fanout_completed_at)
-SELECT 'HIGH_IMPACT_EVENT', 'Europe', 1 + mod(n, 5), 'Pipeline outage ' || n, repeat('Flows are down. ', 10), 'chaos ' || n,
-       'chaos ' || n, '{"value": 71.5}', now()
+SELECT 'HIGH_IMPACT_EVENT', 'Europe', 1 + mod(n, 5), 'Pipeline outage ' || n, repeat('Flows are down. ', 10),
+       'chaos ' || n, 'chaos ' || n, '{"value": 71.5}', now()
   FROM generate_series(1, %(alerts)s) AS n
     ON CONFLICT DO NOTHING
 """
@@ -68,12 +68,12 @@ UPDATE user_alert_deliveries SET status = 'skipped', last_error = 'batched_into_
  WHERE delivery_kind = 'digest'
 """
 _ROWS = """
-SELECT 'deliveries' AS queue, id, user_id, channel, status, attempts, last_error, failure_kind, next_retry_at, claimed_by,
-       lease_expires_at, send_started_at, sent_at::timestamptz AS sent_at, provider_message_id
+SELECT 'deliveries' AS queue, id, user_id, channel, status, attempts, last_error, failure_kind, next_retry_at,
+       claimed_by, lease_expires_at, send_started_at, sent_at::timestamptz AS sent_at, provider_message_id
   FROM user_alert_deliveries WHERE delivery_kind = 'instant'
  UNION ALL
-SELECT 'digests', id, user_id, channel, status, attempts, last_error, failure_kind, next_retry_at, claimed_by,
-       lease_expires_at, send_started_at, sent_at, provider_message_id
+SELECT 'digests', id, user_id, channel, status, attempts, last_error, failure_kind, next_retry_at,
+       claimed_by, lease_expires_at, send_started_at, sent_at, provider_message_id
   FROM user_alert_digests
  ORDER BY queue, id
 """
@@ -112,7 +112,9 @@ def add_users(url: str, count: int) -> list[int]:
         return [row.id for row in db.execute(_USERS, {"users": count})]
 
 
-def add_deliveries(url: str, users: list[int], channel: str, kind: str = "instant", *, every_alert: bool = False) -> int:
+def add_deliveries(
+    url: str, users: list[int], channel: str, kind: str = "instant", *, every_alert: bool = False
+) -> int:
     """A delivery of one alert (or of every alert) for each user; how many that are."""
     values = {"users": users, "channel": channel, "kind": kind, "alerts": _ALERT_COUNT, "every_alert": every_alert}
     with closing(connect(url)) as db:

@@ -45,7 +45,7 @@ async def hangs(url: str, sends: int) -> Result:
 
 
 async def accepts_and_hangs(url: str, sends: int) -> Result:
-    """Accepted, but the answer never comes: a repeat has the same key, and is no second message where keys are known."""
+    """Accepted, but the answer never comes: where keys are known the repeat is no second message (SPEC C-12)."""
     keyless = ("telegram", "twilio")
     return await _spell("accepted, answer lost", url, sends, Fault(accept=True, hang=True), doubles_by=keyless)
 

@@ -105,7 +105,10 @@ async def _send_without_lock(configured: Settings, number: int, renderer: Render
     async with AlertsEngine(configured) as engine, create_session() as session:
         outlets = Outlets(build_adapters(configured, session), renderer or Renderer(time_zone=configured.time_zone))
         context = PhaseContext(
-            database=engine.database, settings=configured, run_id=f"run {number}", now=await database_now(engine.database)
+            database=engine.database,
+            settings=configured,
+            run_id=f"run {number}",
+            now=await database_now(engine.database),
         )
         await send(context, counts, outlets)
     return counts
@@ -150,9 +153,10 @@ async def wrong_clock(url: str, sends: int) -> Result:
             play.expect(worker.returncode == 0, output)
             waiting = ground.statuses(url)["queued"]
             play.expect(waiting == sum(row.id % 3 == 1 for row in ground.all_rows(url)), ground.statuses(url))
-        times = "SELECT count(*) FROM user_alert_deliveries WHERE sent_at > now() OR sent_at < now() - interval '10 minutes'"
+        strange = "sent_at > now() OR sent_at < now() - interval '10 minutes'"
         with ground.connect(url) as db:
-            play.expect(db.execute(times).fetchone()[0] == 0, "sent_at is the database's time")
+            found = db.execute(f"SELECT count(*) FROM user_alert_deliveries WHERE {strange}").fetchone()[0]
+            play.expect(found == 0, "sent_at is the database's time")
         play.execute("UPDATE user_alert_deliveries SET next_retry_at = NULL WHERE status = 'queued'")
     return play.result
 

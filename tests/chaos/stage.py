@@ -62,8 +62,9 @@ class Stage:
 async def stage(
     fault: str, url: str, sends: int, *, channels: tuple[str, ...] = CHANNELS, delay: float = 0.005, **fields: Any
 ) -> AsyncIterator[Stage]:
-    """Set the stage with ``sends`` messages, about evenly on ``channels``; after the block all faults are gone, the rest
-    is sent, and the result is filled in.
+    """Set the stage with ``sends`` messages, evenly on ``channels``.
+
+    After the block all faults are gone, the rest is sent, and the result is filled in.
     """
     started = time.monotonic()
     total = ground.seed(url, max(1, sends // len(channels)), channels)

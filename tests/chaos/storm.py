@@ -78,7 +78,9 @@ async def remote_sandbox() -> AsyncIterator[RemoteSandbox]:
 class Storm:
     """One worker after the other on one queue."""
 
-    def __init__(self, name: str, url: str, sandbox: RemoteSandbox, fields: dict[str, Any], chance: random.Random) -> None:
+    def __init__(
+        self, name: str, url: str, sandbox: RemoteSandbox, fields: dict[str, Any], chance: random.Random
+    ) -> None:
         self.result = Result(name)
         self.in_flight: set[tuple[str, int, str]] = set()
         """Sends that were under way at the kills, as the database saw it: table, row, run."""
@@ -155,7 +157,7 @@ async def storm(name: str, url: str, **fields: Any) -> AsyncIterator[Storm]:
         "max_attempts": 1000,
     }  # fmt: skip
     async with remote_sandbox() as sandbox:
-        yield Storm(name, url, sandbox, defaults | fields, random.Random(SEED))
+        yield Storm(name, url, sandbox, defaults | fields, random.Random(SEED))  # noqa: S311
 
 
 async def sending_storm(url: str, provider: str, policy: str, sends: int, kills: int) -> Result:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 async def test_killed_workers_lose_nothing_and_double_only_what_cannot_be_known(
     provider: str, policy: str, database_url: str
 ):
-    """Every message arrives or is reported uncertain; doubles only without keys and with ``retry`` (SPEC C-11, C-12)."""
+    """All arrive or are reported uncertain; doubles only without keys and with ``retry`` (SPEC C-11, C-12)."""
     result = await sending_storm(database_url, provider, policy, sends=50, kills=3)
     assert result.kills > 0
     assert result.holds, result

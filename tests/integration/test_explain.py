@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tests.oracle.world import World
 
 MINUTE = timedelta(minutes=1)
+EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "40"))
 
 
 @pytest.fixture
@@ -47,15 +49,6 @@ def db(postgresql: psycopg.Connection) -> psycopg.Connection:
 
 
 # --- against the fan-out and its oracle -----------------------------------------------------------------------------
-
-
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(world=(worlds() | preference_worlds() | cooldown_worlds() | quota_worlds()).map(lambda world: _one_event(world)))
-def test_explain_says_before_the_fan_out_what_it_does_and_after_it_what_it_did(database_url: str, world: World):
-    """Whatever the users, plans, preferences and earlier deliveries are, for one pending event (B-9)."""
-    asyncio.run(_compare(database_url, world))
 
 
 def _one_event(world: World) -> World:
@@ -68,6 +61,17 @@ def _one_event(world: World) -> World:
         events=tuple(event for event in world.events if event.id in known or event is pending),
         deliveries=tuple(one for one in world.deliveries if one.event_id in known and one.created_at < world.now),
     )
+
+
+@hypothesis_settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(world=(worlds() | preference_worlds() | cooldown_worlds() | quota_worlds()).map(_one_event))
+def test_explain_says_before_the_fan_out_what_it_does_and_after_it_what_it_did(database_url: str, world: World):
+    """Whatever the users, plans, preferences and earlier deliveries are, for one pending event (B-9)."""
+    asyncio.run(_compare(database_url, world))
 
 
 async def _compare(database_url: str, world: World) -> None:

@@ -24,6 +24,5 @@ async def test_no_message_is_lost_and_none_doubled_without_need(scenario, databa
 
 async def test_a_crash_of_the_database_server_is_survived(tmp_path: Path):
     """The server goes down without a word and comes back: every outcome is written then (SPEC C-13)."""
-    tmp_path.chmod(0o755)
     result = await database_faults.server_restarted(tmp_path, SENDS)
     assert (result.lost, result.doubled) == (0, 0), result

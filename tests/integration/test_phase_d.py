@@ -71,7 +71,8 @@ def begin(db: psycopg.Connection, state: str, key: str = "%") -> None:
         "sent": "status = 'sent', sent_at = now(), next_retry_at = NULL",
         "failed": "status = 'failed', attempts = 5, next_retry_at = NULL",
         "skipped": "status = 'skipped', next_retry_at = NULL",
-        "tried": "attempts = 1, next_retry_at = now() + interval '1 minute'",
+        "tried": "attempts = 1, next_retry_at = now() + interval '1 minute', last_error = 'a_code'",
+        "to be tried afresh": "attempts = 0, next_retry_at = NULL, last_error = 'a_code'",
     }
     db.execute(f"UPDATE user_alert_digests SET {assignments[state]} WHERE digest_key LIKE %s", [key])
 
@@ -272,7 +273,7 @@ async def test_later_items_of_the_window_join_its_digest(db, database_url):
     assert windows(db) == due
 
 
-@pytest.mark.parametrize("state", ["sending", "sent", "failed", "skipped", "tried"])
+@pytest.mark.parametrize("state", ["sending", "sent", "failed", "skipped", "tried", "to be tried afresh"])
 async def test_what_comes_after_its_digest_began_joins_the_next_one(db, database_url, state):
     """What was tried once does not change (SPEC D-5)."""
     user = add_user(db)
@@ -314,17 +315,33 @@ async def test_other_users_channels_and_periods_do_not_make_a_delivery_late(db, 
     assert found[f"{ada}:email:daily:2025-11-10"] == {another}
 
 
-async def test_a_delivery_is_not_stranded_by_digests_of_the_future(db, database_url):
-    """A replay of days whose digests were sent joins the first after them (SPEC D-5)."""
+async def test_after_the_first_of_two_equal_hours_comes_the_second(db, database_url):
+    """Though its key sorts before (SPEC D-3, D-5)."""
+    user = add_user(db, "pro", digest_period="hourly")
+    first = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)
+    add_digest_delivery(db, user, first)
+    await build(database_url, first + HOUR)
+    begin(db, "sent")
+    late = add_digest_delivery(db, user, first)
+    await build(database_url, first + HOUR)
+    assert digests(db)[f"{user}:email:hourly:2025-10-26T02+01:00"] == {late}
+
+
+@pytest.mark.parametrize("days", [3, 9, 40])
+async def test_a_delivery_is_not_stranded_by_digests_of_the_future(db, database_url, days):
+    """A replay of days whose digests were sent joins the first after them, whole as any (SPEC D-5)."""
     user = add_user(db)
-    for days in range(9):
-        add_digest_delivery(db, user, NOW + days * DAY)
-    await build(database_url, NOW + 9 * DAY)
+    for day in range(days):
+        add_digest_delivery(db, user, NOW + day * DAY)
+    await build(database_url, NOW + days * DAY)
     begin(db, "sent")
     late = add_digest_delivery(db, user, NOW)
     report = await build(database_url, NOW)
     assert report.error is None
-    assert digests(db)[f"{user}:email:daily:2025-11-19"] == {late}
+    after = (NOW + days * DAY).date()
+    assert digests(db)[f"{user}:email:daily:{after}"] == {late}
+    start, end, _ = windows(db)[f"email:daily:{after}"]
+    assert start <= NOW + days * DAY < end == start + DAY
 
 
 async def test_a_delivery_is_not_stranded_by_a_change_of_time_zone(db, database_url):

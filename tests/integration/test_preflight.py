@@ -1,0 +1,317 @@
+"""Preflight finds what would keep a run from doing its work, all of it at once (SPEC section 12)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from alerts_engine import Phase, schema
+from alerts_engine.database import Database, connect
+from alerts_engine.preflight import preflight
+from alerts_engine.session_locks import session_locks_work
+from alerts_engine.statements import folder, migration_ids
+from tests import legacy
+from tests.integration.world import (
+    DAY,
+    add_delivery,
+    add_event,
+    add_plan_settings,
+    add_user,
+    prepared,
+    settings,
+)
+from tests.pooler import needs_pooler, pooler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+    from alerts_engine.preflight import Findings
+
+WELL_SET = {"time_zone": "Europe/Amsterdam", "app_base_url": "https://app.example", "telegram_bot_token": "1:token"}
+UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"
+RULE = """
+SELECT 'WIND_LULL' AS alert_type, 'Europe' AS scope_region, '{}'::text[] AS scope_assets, 3 AS severity,
+       'Wind drops' AS headline, NULL AS body, '{}'::int4[] AS driver_event_ids, 'wind' AS cooldown_key,
+       'WIND_LULL:' || $1::timestamptz::date AS event_fingerprint, NULL::jsonb AS payload"""
+
+
+async def look(url: str, phase: Phase = Phase.ALL, *, dry_run: bool = False, **fields: Any) -> Findings:
+    """What preflight finds with settings that are otherwise well."""
+    return await preflight(settings(url, **{**WELL_SET, **fields}), phase, dry_run=dry_run)
+
+
+def only(texts: list[str]) -> str:
+    """The one text."""
+    assert len(texts) == 1, texts
+    return texts[0]
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+async def test_all_is_well(database_url: str):
+    """A migrated database and a configured channel: nothing to say, in the shape of the specification (R-1)."""
+    found = await look(database_url)
+    assert found.ok
+    assert found.as_json() == {
+        "db_ok": True,
+        "migrations_ok": True,
+        "channels_configured": {"email": False, "telegram": True, "sms": False},
+        "warnings": [],
+        "errors": [],
+    }
+
+
+async def test_unset_zone_and_address_are_warnings(database_url: str):
+    """A default zone and no base URL may be meant, or forgotten (R-1)."""
+    found = await preflight(settings(database_url, telegram_bot_token="1:token"))
+    assert found.ok
+    assert [text.split()[0] for text in found.warnings] == ["ALERTS_TIMEZONE", "ALERTS_APP_BASE_URL"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"email_from": "a@b.example"}, ["BREVO_API_KEY"]),
+        ({"resend_api_key": "r", "email_provider": "resend"}, ["EMAIL_FROM"]),
+        ({"twilio_auth_token": "very-secret-word"}, ["TWILIO_ACCOUNT_SID", "TWILIO_PHONE_NUMBER"]),
+    ],
+)
+async def test_half_configured_channel_names_what_is_missing(
+    database_url: str, fields: dict[str, str], missing: list[str]
+):
+    """The missing variables by name, and no value (R-1, R-2)."""
+    warning = only((await look(database_url, **fields)).warnings)
+    assert "half configured" in warning
+    assert [word.strip(",") for word in warning.split() if word.isupper()] == missing
+    assert "secret" not in warning
+
+
+@pytest.mark.parametrize(("phase", "dry_run", "ok"), [
+    (Phase.ALL, False, False), (Phase.C, False, False), (Phase.C, True, True), (Phase.ALL, True, True),
+    (Phase.A, False, True), (Phase.B, False, True), (Phase.D, False, True),
+])  # fmt: skip
+async def test_real_sending_needs_a_channel(database_url: str, phase: Phase, dry_run: bool, ok: bool):
+    """Only a real run of phase C cannot do without one (R-1)."""
+    found = await look(database_url, phase, dry_run=dry_run, telegram_bot_token=None)
+    assert found.ok is ok
+    assert any("TELEGRAM_BOT_TOKEN" in text for text in found.errors) is not ok
+
+
+async def test_restraints_are_told(database_url: str, postgresql: psycopg.Connection):
+    """What keeps messages back on purpose is a warning; users that are not there are named (R-1, C-15)."""
+    user = add_user(prepared(postgresql))
+    found = await look(
+        database_url, channels_paused="sms,email", send_allowlist_user_ids=f"{user},{user + 5}", enabled="no"
+    )
+    switched_off, paused, allowed, unknown = found.warnings
+    assert "ALERTS_V2_ENABLED" in switched_off
+    assert "ALERTS_CHANNELS_PAUSED is set: messages of sms, email" in paused
+    assert "only 2 user(s)" in allowed
+    assert unknown.endswith(f"do not exist: {user + 5}")
+    assert found.ok
+
+
+# --- the database ---------------------------------------------------------------------------------------------------
+
+
+async def test_database_down_hides_nothing_else(tmp_path: Path):
+    """Rules, templates and settings are looked at all the same (R-2)."""
+    (tmp_path / "empty.sql").write_text(" \n")
+    (tmp_path / "instant.sms.txt").write_text("{{ alert.headline }}\n{% if %}")
+    found = await look(UNREACHABLE, rules_dir=tmp_path, templates_dir=tmp_path, telegram_bot_token=None)
+    assert (found.db_ok, found.migrations_ok) == (False, False)
+    no_channel, empty_rule, unreachable = found.errors
+    assert "no channel" in no_channel
+    assert empty_rule.startswith("rule empty.sql: is empty")
+    assert "no connection to the database" in unreachable
+    assert any(text.startswith("template instant.sms.txt, line 2: ") for text in found.warnings)
+    assert "secret" not in str(found.as_json())
+
+
+async def test_bare_database_tells_how_many_migrations_are_pending(bare_database_url: str):
+    """All of them, as one error that names the command (R-1)."""
+    found = await look(bare_database_url)
+    assert (found.db_ok, found.migrations_ok) == (True, False)
+    assert only(found.errors) == f"all {len(migration_ids())} migrations are pending: run alerts-engine migrate"
+
+
+async def test_one_pending_migration(database_url: str, postgresql: psycopg.Connection):
+    """A database of the version before (R-1)."""
+    prepared(postgresql).execute("DELETE FROM _yoyo_migration WHERE migration_id = %s", [migration_ids()[-1]])
+    found = await look(database_url)
+    assert not found.migrations_ok
+    assert only(found.errors).startswith(f"1 migration(s) are pending ({migration_ids()[-1]}")
+
+
+async def test_missing_table_is_named(database_url: str, postgresql: psycopg.Connection):
+    """Whatever the record of migrations says (R-1)."""
+    prepared(postgresql).execute("DROP TABLE user_alert_digest_items, asset_risk")
+    found = await look(database_url)
+    assert not found.migrations_ok
+    assert "asset_risk, user_alert_digest_items" in only(found.errors)
+
+
+async def test_events_outside_the_window_are_counted(database_url: str, postgresql: psycopg.Connection):
+    """Those that were never fanned out and never will be, unless somebody says so (B-1)."""
+    db, now = prepared(postgresql), datetime.now(UTC)
+    for age, fanned_out in ((2 * DAY, False), (3 * DAY, False), (4 * DAY, True), (0 * DAY, False)):
+        add_event(db, now - age, fanned_out=fanned_out)
+    found = await look(database_url)
+    assert found.ok
+    assert only(found.warnings).startswith("2 event(s) were never fanned out")
+
+
+async def test_held_deliveries_are_counted(database_url: str, postgresql: psycopg.Connection):
+    """Deliveries from before the engine wait for an operator's word."""
+    db = prepared(postgresql)
+    user = add_user(db)
+    held, _ = (add_delivery(db, user, add_event(db, fanned_out=True)) for _ in range(2))
+    db.execute("UPDATE user_alert_deliveries SET next_retry_at = 'infinity' WHERE id = %s", [held])
+    warning = only((await look(database_url)).warnings)
+    assert warning.startswith("1 queued deliveries")
+    assert "NULL" in warning
+
+
+@pytest.mark.parametrize("half_way", [(), tuple(legacy.HALF_WAY)], ids=["legacy", "half-way"])
+async def test_legacy_database(bare_database_url: str, half_way: tuple[str, ...]):
+    """Pending before it is migrated, usable after, whatever was there; only warnings (DB-3)."""
+    legacy.create(bare_database_url, half_way)
+    before = await look(bare_database_url)
+    schema.apply(bare_database_url)
+    after = await look(bare_database_url)
+    assert (before.db_ok, before.migrations_ok, len(before.errors)) == (True, False, 1)
+    assert (after.db_ok, after.migrations_ok, after.errors) == (True, True, [])
+
+
+async def test_odd_plans_are_named(database_url: str, postgresql: psycopg.Connection):
+    """What fan-out reads as missing is told; a plan that is not active or leaves things out is not (B-5)."""
+    db = prepared(postgresql)
+    good = {"email": {"mode": "limited", "max_per_day": 8, "realtime_limit": None}, "telegram": {"enabled": True}}
+    add_plan_settings(db, "good", good)
+    add_plan_settings(db, "bare", {})
+    add_plan_settings(db, "words", {"email": {"max_per_day": "eight"}, "sms": {"enabled": "yes"}})
+    add_plan_settings(db, "below", {"email": {"realtime_limit": -0.5}})
+    add_plan_settings(db, "list", [1])
+    add_plan_settings(db, "past", [1], active=False)
+    warnings = (await look(database_url)).warnings
+    assert [text.split(",")[0].removeprefix("plan_settings of ") for text in warnings] == [
+        "below: delivery_config cannot be understood at email.realtime_limit",
+        "list: delivery_config cannot be understood at delivery_config",
+        "words: delivery_config cannot be understood at email.max_per_day",
+    ]
+    assert "sms.enabled" in warnings[2]
+
+
+async def test_preflight_changes_nothing(database_url: str, postgresql: psycopg.Connection):
+    """It looks, and keeps no lock (R-1)."""
+    found = await look(database_url)
+    assert found.ok
+    locks = prepared(postgresql).execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+    runs = postgresql.execute("SELECT count(*) FROM alerts_engine_runs").fetchone()
+    assert (locks[0], runs[0]) == (0, 0)
+
+
+# --- rules ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("SELECT nothing FROM nowhere", 'relation "nowhere" does not exist'),
+        (RULE.replace("3 AS severity", "3 AS seriousness"), "unknown column(s) seriousness"),
+        (RULE.replace("$1::timestamptz", "$3::timestamptz"), "$1"),
+        ("DELETE FROM users", "is not a SELECT"),
+        (f"WITH gone AS (DELETE FROM users RETURNING id) {RULE} FROM gone", "tries to write"),
+    ],
+)
+async def test_broken_rule_is_named_with_its_problem(database_url: str, tmp_path: Path, text: str, problem: str):
+    """Phase A's own words, before phase A has to say them (A-5)."""
+    (tmp_path / "broken.sql").write_text(text)
+    (tmp_path / "working.sql").write_text(RULE)
+    error = only((await look(database_url, rules_dir=tmp_path)).errors)
+    assert error.startswith("rule broken.sql: ")
+    assert problem in error
+    assert (await look(database_url, Phase.B, rules_dir=tmp_path)).ok
+
+
+@pytest.mark.parametrize("end", [";", " -- a remark", "; -- a remark"])
+async def test_working_rule_is_left_alone_however_it_ends(database_url: str, tmp_path: Path, end: str):
+    """What phase A can run is no error (A-1)."""
+    (tmp_path / "working.sql").write_text(RULE + end)
+    assert (await look(database_url, rules_dir=tmp_path)).errors == []
+
+
+async def test_rule_is_tried_without_its_rows(database_url: str, tmp_path: Path):
+    """A rule that would take long, or find nonsense, is not run: its columns tell enough."""
+    (tmp_path / "long.sql").write_text(RULE.replace("3 AS severity", "1 / (random() * 0)::int4 AS severity"))
+    assert (await look(database_url, rules_dir=tmp_path)).errors == []
+
+
+async def test_rule_with_a_built_in_name_is_named(database_url: str, tmp_path: Path):
+    """It would hide or be hidden: rename it (A-1)."""
+    built_in = next((folder("sql") / "rules").glob("*.sql")).name
+    (tmp_path / built_in).write_text(RULE)
+    error = only((await look(database_url, rules_dir=tmp_path)).errors)
+    assert error == f"rule {built_in}: has the name of a built-in rule: rename the file"
+
+
+# --- a pooler between -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def through_pooler(postgresql: psycopg.Connection, request: pytest.FixtureRequest):
+    """A pool through PgBouncer that keeps no prepared statements, which would fail before any lock did."""
+    mode, *more = request.param
+    with pooler(postgresql, mode, *more) as url:
+        pool = await asyncpg.create_pool(url, min_size=1, max_size=2, statement_cache_size=0)
+        yield Database(pool)
+        pool.terminate()
+
+
+@needs_pooler
+@pytest.mark.parametrize(
+    ("through_pooler", "works"),
+    [
+        (("session",), True),
+        (("transaction",), False),
+        (("transaction", "server_round_robin = 1"), False),
+        (("transaction", "default_pool_size = 1"), False),
+    ],
+    indirect=["through_pooler"],
+)
+async def test_pooler_that_lends_connections_is_found_out(through_pooler: Database, works: bool):
+    """Tested on a lock, not guessed from a port or a name (R-1)."""
+    for _ in range(3):
+        assert await session_locks_work(through_pooler) is works
+
+
+async def test_session_locks_work_without_a_pooler(database_url: str):
+    """No warning where there is nothing to warn of (R-1)."""
+    async with connect(database_url, most_connections=2) as database:
+        assert await session_locks_work(database)
+
+
+@needs_pooler
+@pytest.mark.parametrize(("mode", "said"), [("session", False), ("transaction", True)])
+async def test_preflight_tells_of_a_pooler_in_its_way(postgresql: psycopg.Connection, mode: str, said: bool):
+    """A line that says what to do, whether its locks or already its prepared statements go astray (R-1)."""
+    with pooler(postgresql, mode, "ignore_startup_parameters = jit") as url:
+        found = await look(url)
+    lines = [*found.errors, *found.warnings]
+    assert any("connection pooler" in line and "session mode" in line for line in lines) is said
+    assert found.ok or said
+
+
+@needs_pooler
+async def test_preflight_tells_of_a_pooler_that_refuses(postgresql: psycopg.Connection):
+    """A setting that PgBouncer does not let through is named (R-1)."""
+    with pooler(postgresql, "session") as url:
+        found = await look(url)
+    assert not found.db_ok
+    assert "ignore_startup_parameters" in only(found.errors)
