@@ -12,7 +12,7 @@ import structlog
 
 from alerts_engine import runs
 from alerts_engine.database import Database, connect
-from alerts_engine.errors import AlertsEngineError, DatabaseError, SettingsError
+from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
 from alerts_engine.locks import PhaseLock, phase_lock
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress, renderer_for
@@ -173,25 +173,30 @@ class AlertsEngine:
         """The run between the opening and the closing of its record."""
         history = runs.History(self.database, order.run_id, self.settings)
         await history.open(order.phase, dry_run=order.dry_run)
-        status = "failed"
+        status, error = "failed", "cancelled"
         try:
             if order.dry_run:
                 await self._rehearse(order, history)
             else:
                 await self._perform(order, history)
             status = _status_of(order.reports, stopped=self._stopping.is_set())
+            error = "stopped by a signal" if self._stopping.is_set() else ""
+        except AlertsEngineError as caught:
+            error = str(caught)
+            raise
         finally:
-            report = await asyncio.shield(self._close(order, history, started_at, status))
+            report = await asyncio.shield(self._close(order, history, started_at, status, error))
         return report
 
-    async def _close(self, order: _Order, history: runs.History, started_at: datetime, status: str) -> RunReport:
+    async def _close(
+        self, order: _Order, history: runs.History, started_at: datetime, status: str, error: str
+    ) -> RunReport:
         report = await self._report(order, started_at, status)
-        error = report.error or ("stopped by a signal" if self._stopping.is_set() else None)
         await history.close(
             status=status,
             duration_ms=report.duration_ms,
             counts={phase.phase: phase.counts for phase in report.phases},
-            error_summary=runs.summary(error if status == "failed" else None),
+            error_summary=runs.summary(report.error or error or None),
         )
         return report
 
@@ -248,8 +253,8 @@ class AlertsEngine:
         try:
             async with session.transaction():
                 return await self._run_phase(order, phase, session, lock)
-        except DatabaseError as error:  # the savepoint is gone, the transaction goes on
-            return _failed(phase, started_at, error)
+        except (DatabaseError, SchemaError) as error:  # the savepoint is gone, the transaction goes on
+            return _failed(phase, started_at, error, locked=True)
 
     async def _run_phase(
         self, order: _Order, phase: Phase, database: Database | Session, lock: PhaseLock | None
@@ -280,7 +285,7 @@ class AlertsEngine:
             try:
                 await work
             except AlertsEngineError as caught:
-                if order.dry_run and isinstance(caught, DatabaseError):
+                if order.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
                 error = str(caught)
         finished_at = await self._moment(order, started_at)
@@ -349,9 +354,9 @@ class AlertsEngine:
             return fallback or known[-1]
 
 
-def _failed(phase: Phase, moment: datetime, error: AlertsEngineError) -> PhaseReport:
+def _failed(phase: Phase, moment: datetime, error: AlertsEngineError, *, locked: bool = False) -> PhaseReport:
     return PhaseReport(
-        phase, "failed", locked=False, skipped=False, reason=None,
+        phase, "failed", locked=locked, skipped=False, reason=None,
         started_at=moment, finished_at=moment, duration_ms=0, counts={}, error=str(error),
     )  # fmt: skip
 

@@ -173,7 +173,7 @@ def rule_files(own: Path | None) -> list[RuleFile]:
 def read_rule(path: Path) -> RuleFile:
     """One rule file, its trailing semicolon taken off; a file that cannot be read has a ``problem``."""
     try:
-        text = path.read_text(encoding="utf-8").strip().rstrip(";")
+        text = path.read_text(encoding="utf-8-sig").strip().rstrip(";")  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         return RuleFile(path, path.stem, "", f"cannot be read ({type(error).__name__}): it must be a UTF-8 text file")
     return RuleFile(path, path.stem, text, None if text else "is empty: a rule is one SELECT")

@@ -1,7 +1,13 @@
--- Phase B: every pending event becomes deliveries for the users whose plan, preferences and quota say so (SPEC section 6).
+-- Phase B: every pending event becomes deliveries for the users whose plan, preferences and quota say so (SPEC, section
+-- 6).
 --
--- The audience is taken in pages of users, each in a transaction of its own: begin_page, next_page, fan_out_page, advance_fan_out. A kill between
--- two pages leaves fanout_position at the last committed one, and the next run goes on from there (B-2).
+-- The audience is taken in pages of users, each in a transaction of its own: begin_page, next_page, fan_out_page,
+-- advance_fan_out. A kill between two pages leaves fanout_position at the last committed one, and the next run goes on
+-- from there (B-2).
+--
+-- What makes a page cheap: users who are alike are judged together, by their profile; a user costs one row in pairs, a
+-- refusal of a profile costs none; and what is nearly always empty (cooldowns of a run, rows that others wrote) is asked
+-- once for the page before it is asked for a user.
 
 -- name: pending_events
 -- The oldest events that wait for their fan-out.
@@ -112,8 +118,8 @@ events AS MATERIALIZED (
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
--- What a plan allows for an event, per channel: a handful of rows. A user's class is the plan, and whether all shall come
--- in digests; sets of channels are bits.
+-- What a plan allows for an event, per channel: a handful of rows. A user's class is the plan, and whether all shall
+-- come in digests; sets of channels are bits.
 lanes AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
            p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind, t.allowed AS type_allowed,
@@ -257,7 +263,7 @@ existing AS MATERIALIZED (
 ),
 considered AS NOT MATERIALIZED (
     SELECT p.user_id, p.event_id, p.cooldown_minutes, v.channel, v.kind, v.per_day, v.quota_rank, v.age_rank,
-           v.cooldown_key, v.has_twin, v.refusal,
+           v.cooldown_key, v.refusal,
            CASE WHEN NOT $8 THEN
                jsonb_build_object('plan', v.plan, 'type_allowed', v.type_allowed, 'per_day', v.per_day,
                                   'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at::timestamptz,
@@ -266,10 +272,13 @@ considered AS NOT MATERIALIZED (
            END AS facts
       FROM pairs AS p
       JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.goes_on
-     WHERE (p.user_id, p.event_id, v.channel) NOT IN (SELECT x.user_id, x.alert_event_id, x.channel FROM existing AS x)
+     WHERE NOT EXISTS (
+           SELECT FROM existing AS x
+            WHERE x.user_id = p.user_id AND x.alert_event_id = p.event_id AND x.channel = v.channel
+           )
 ),
 -- Within one run the older of two events with one cooldown key goes first (B-4).
-first_heard AS (
+first_heard AS MATERIALIZED (
     SELECT c.user_id, c.cooldown_key, min(c.age_rank) AS age_rank
       FROM considered AS c
      WHERE (SELECT bool_or(has_twin) FROM events)
@@ -282,14 +291,12 @@ second AS (
       JOIN events AS e ON e.cooldown_key = f.cooldown_key AND e.age_rank > f.age_rank
 ),
 screened AS NOT MATERIALIZED (
-    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank, c.facts, t.twin_goes_first,
-           CASE WHEN c.refusal IS DISTINCT FROM 'plan' AND c.cooldown_minutes > 0 AND t.twin_goes_first
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank, c.facts,
+           s.user_id IS NOT NULL AS twin_goes_first,
+           CASE WHEN c.refusal IS DISTINCT FROM 'plan' AND c.cooldown_minutes > 0 AND s.user_id IS NOT NULL
                 THEN 'prefs' ELSE c.refusal END AS refusal
       FROM considered AS c
-     CROSS JOIN LATERAL (
-           SELECT c.has_twin
-                  AND (c.user_id, c.event_id) IN (SELECT s.user_id, s.event_id FROM second AS s) AS twin_goes_first
-           ) AS t
+      LEFT JOIN second AS s ON s.user_id = c.user_id AND s.event_id = c.event_id
 ),
 -- Whose turn it is for what is left of the quota; with one event there is nothing to sort.
 ranked AS NOT MATERIALIZED (

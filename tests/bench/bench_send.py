@@ -2,7 +2,7 @@
 
 The sandbox runs in a process of its own. The loop has as many workers as phase C has sends in flight, reads every
 answer, and knows neither a database nor an outcome. Rounds take turns; the ratio is that of the medians. A server that
-answers at once makes it a contest for the processor, in which PostgreSQL takes part; real providers take 50 ms and more.
+answers at once makes it a contest for the processor, in which PostgreSQL takes part; real ones take 50 ms and more.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alerts_engine import Phase, PhaseReport
 from alerts_engine.sandbox import Fault, Sandbox
 from tests.chaos import ground
+
+if TYPE_CHECKING:
+    from collections import Counter
 
 
 @dataclass
