@@ -10,8 +10,9 @@ from uuid import UUID  # noqa: TC003 - typer reads it at run time
 
 import typer
 
-from alerts_engine import __version__, insight, preflight_command, preview
-from alerts_engine.command import (
+from alerts_engine import __version__
+from alerts_engine.commands import insight, preflight, preview
+from alerts_engine.commands.frame import (
     Output,
     command,
     database_settings,
@@ -21,7 +22,7 @@ from alerts_engine.command import (
     run_loop,
     url_of,
 )
-from alerts_engine.options import (  # noqa: TC001 - typer reads them at run time
+from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
     DryRun,
     Embedded,
@@ -33,7 +34,7 @@ from alerts_engine.options import (  # noqa: TC001 - typer reads them at run tim
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
-    from alerts_engine.console import Console
+    from alerts_engine.commands.console import Console
     from alerts_engine.demo.story import Played
     from alerts_engine.engine import RunReport
     from alerts_engine.runs import Run, RunItem
@@ -114,7 +115,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(report.as_json())
         else:
-            from alerts_engine.console import run_table
+            from alerts_engine.commands.console import run_table
 
             console.draw(run_table(report))
         _exit(ok=report.status != "failed")
@@ -179,7 +180,7 @@ def runs(  # noqa: PLR0917 - typer gives them by name
     if context.invoked_subcommand is not None:
         return
     with command(Output(as_json, log_json, verbose)) as (given, console):
-        from alerts_engine.console import record_as_json, runs_table
+        from alerts_engine.commands.console import record_as_json, runs_table
 
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_newest_runs(settings, limit))
@@ -207,7 +208,7 @@ def show_run(
 ) -> None:
     """Show one run and its phases."""
     with command(Output(as_json, log_json, verbose)) as (given, console):
-        from alerts_engine.console import record_as_json, recorded_run_table
+        from alerts_engine.commands.console import record_as_json, recorded_run_table
 
         with database_settings(given, embedded=embedded) as settings:
             found, items = run_loop(_one_run(settings, run_id))
@@ -269,7 +270,7 @@ def demo(
 
 
 async def _play_demo(url: str, console: Console, *, wait: bool) -> Played:
-    from alerts_engine.console import demo_tables, messages_table
+    from alerts_engine.commands.console import demo_tables, messages_table
     from alerts_engine.demo.story import play
     from alerts_engine.sandbox import Sandbox
 
@@ -320,4 +321,4 @@ def _exit(*, ok: bool) -> None:
 
 insight.register(app)
 preview.register(app)
-preflight_command.register(app)
+preflight.register(app)

@@ -110,7 +110,8 @@ async def preflight(
     )
     _check_any_channel(findings, settings, sends=Phase.C in phase.steps, dry_run=dry_run)
     rules = rule_files(settings.rules_dir) if Phase.A in phase.steps else []
-    findings.errors += [f"rule {rule.path.name}: {rule.problem}" for rule in rules if rule.problem]
+    # A warning: a rule that fails keeps no other from running.
+    findings.warnings += [f"rule {rule.path.name}: {rule.problem}" for rule in rules if rule.problem]
     if Phase.C in phase.steps:
         findings.warnings += _broken_templates(settings)
     if settings.database_url is not None:
@@ -272,7 +273,7 @@ class _Inspection:
             try:
                 await _try_rule(database, rule, now, zone)
             except (RuleError, DatabaseError) as error:
-                self._findings.errors.append(f"rule {rule.path.name}: {error}")
+                self._findings.warnings.append(f"rule {rule.path.name}: {error}")
 
 
 async def _try_rule(database: Database, rule: RuleFile, now: datetime, zone: str) -> None:

@@ -105,16 +105,16 @@ plans AS MATERIALIZED (
 ),
 events AS MATERIALIZED (
     SELECT e.id, e.alert_type, e.fanout_position, e.cooldown_key, e.created_at,
-           nullif(lower(btrim(e.scope_region)), '') AS region,
+           scope.region,
            lower(e.scope_assets::text)::text[] AS assets,
            CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
                 THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value,
-           e.alert_type = 'HIGH_IMPACT_EVENT'
-           AND coalesce(nullif(lower(btrim(e.scope_region)), ''), 'europe') = 'europe' AS by_default,
+           e.alert_type = 'HIGH_IMPACT_EVENT' AND coalesce(scope.region, 'europe') = 'europe' AS by_default,
            row_number() OVER (ORDER BY e.severity DESC, e.created_at, e.id) AS quota_rank,
            row_number() OVER (ORDER BY e.created_at, e.id) AS age_rank,
            count(*) OVER (PARTITION BY e.cooldown_key) > 1 AS has_twin
       FROM alert_events AS e
+     CROSS JOIN LATERAL (SELECT nullif(lower(btrim(e.scope_region)), '') AS region) AS scope
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
@@ -209,7 +209,7 @@ last_heard AS (
                OR (d.created_at = $4::timestamptz AND (other.created_at, other.id) < (e.created_at, e.id)))
      GROUP BY e.id, d.user_id
 ),
--- Every event with every user. Where a user has no preference rows at all, the defaults of B-4 stand for them.
+-- Where a user has no preference rows at all, the defaults of B-4 stand for them.
 wanting AS NOT MATERIALIZED (
     SELECT m.user_id, m.class, m.switched_off, m.missing, e.id AS event_id, w.cooldown_minutes, h.heard_at,
            CASE WHEN w.user_id IS NOT NULL
@@ -219,7 +219,7 @@ wanting AS NOT MATERIALIZED (
                 ELSE e.by_default
            END AS wanted
       FROM members AS m
-      -- Said in this way, the planner expects most users to be behind the position: it then hashes the smaller sets.
+      -- Said in this way, the planner expects most users to lie beyond the position, and hashes the smaller sets.
       JOIN events AS e ON (m.user_id <= e.fanout_position) IS NOT TRUE OR NOT $8
       LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id

@@ -1,5 +1,10 @@
 -- Phase D: queued digest deliveries become items of digests, one a user, channel, period and window (SPEC section 7).
 
+-- name: begin_batch
+-- A batch takes no time to be compiled for; a setting of the transaction, since a pooler may not take it at connecting.
+-- returns: nothing
+SELECT set_config('jit', 'off', TRUE);
+
 -- name: build_digests
 -- Take a batch of digest deliveries that are in no digest yet, and put each into its window's digest.
 --   $1 now        timestamptz

@@ -371,9 +371,7 @@ def regional_score(region: str, window: int, day: date) -> float:
 
 def event_points(region: str, window: int, day: date) -> float:
     """What the region's events of the last ``window`` days, that day's included, add to its score."""
-    fresh = [
-        event for event in load_events() if event.region == region and 0 <= (day - event.day).days < window
-    ]
+    fresh = [event for event in load_events() if event.region == region and 0 <= (day - event.day).days < window]
     return sum(POINTS_PER_SEVERITY * event.severity * _decay(event, window, day) for event in fresh)
 
 

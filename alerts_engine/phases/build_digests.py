@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alerts_engine.errors import PhaseError
 from alerts_engine.phases.plans import plans_as_json
-from alerts_engine.statements import statement
+from alerts_engine.statements import command, statement
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
@@ -35,6 +35,7 @@ class DigestCounts:
     deliveries_marked_batched: int = 0
 
 
+begin_batch = command("phase_d_build_digests", "begin_batch")
 build_batch = statement("phase_d_build_digests", "build_digests", DigestBatch)
 
 
@@ -64,6 +65,7 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
 async def _build_batch(context: PhaseContext, plans: list[dict[str, object]], horizon: timedelta) -> DigestBatch:
     settings = context.settings
     async with context.database.transaction() as transaction:
+        await transaction.run(begin_batch)
         return await transaction.row(
             build_batch,
             now=context.now,

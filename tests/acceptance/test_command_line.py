@@ -158,6 +158,15 @@ async def test_three_doors_lead_to_the_same_run(alerts_engine: CommandLine, prog
     assert [phase["phase"] for phase in answer.json["phases"]] == ["b"]
 
 
+async def test_older_preflight_flag_looks_before_a_run(alerts_engine: CommandLine):
+    """``--preflight`` among the older flags answers as ``preflight`` does, and nothing runs (CLI-3, R-1)."""
+    runner = (sys.executable, "-m", "alerts_engine.runner")
+    flags = ["--phase", "b", "--since-hours", "2", "--batch-size", "5", "--log-json", "--preflight"]
+    answer = await alerts_engine(*flags, program=runner)
+    assert (answer.code, answer.json["db_ok"], answer.json["errors"]) == (0, True, [])
+    assert (await alerts_engine("runs", "--json")).json == {"runs": []}
+
+
 async def test_terminal_gets_a_table(alerts_engine: CommandLine):
     """People see a row per phase, not JSON, and no log lines between (section 3)."""
     master, slave = pty.openpty()

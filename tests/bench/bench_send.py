@@ -27,7 +27,7 @@ from rich.table import Table
 
 from alerts_engine import AlertsEngine, Phase, schema
 from alerts_engine.channels import create_session
-from alerts_engine.command import run_loop
+from alerts_engine.commands.frame import run_loop
 from alerts_engine.embedded import embedded_postgres
 from tests.chaos import ground
 from tests.chaos.stage import base_urls

@@ -126,9 +126,9 @@ async def test_database_down_hides_nothing_else(tmp_path: Path):
     (tmp_path / "instant.sms.txt").write_text("{{ alert.headline }}\n{% if %}")
     found = await look(UNREACHABLE, rules_dir=tmp_path, templates_dir=tmp_path, telegram_bot_token=None)
     assert (found.db_ok, found.migrations_ok) == (False, False)
-    no_channel, empty_rule, unreachable = found.errors
+    no_channel, unreachable = found.errors
     assert "no channel" in no_channel
-    assert empty_rule.startswith("rule empty.sql: is empty")
+    assert any(text.startswith("rule empty.sql: is empty") for text in found.warnings)
     assert "no connection to the database" in unreachable
     assert any(text.startswith("template instant.sms.txt, line 2: ") for text in found.warnings)
     assert "secret" not in str(found.as_json())
@@ -240,9 +240,11 @@ async def test_broken_rule_is_named_with_its_problem(database_url: str, tmp_path
     """Phase A's own words, before phase A has to say them (A-5)."""
     (tmp_path / "broken.sql").write_text(text)
     (tmp_path / "working.sql").write_text(RULE)
-    error = only((await look(database_url, rules_dir=tmp_path)).errors)
-    assert error.startswith("rule broken.sql: ")
-    assert problem in error
+    found = await look(database_url, rules_dir=tmp_path)
+    warning = only(found.warnings)
+    assert warning.startswith("rule broken.sql: ")
+    assert problem in warning
+    assert found.ok
     assert (await look(database_url, Phase.B, rules_dir=tmp_path)).ok
 
 
@@ -250,21 +252,21 @@ async def test_broken_rule_is_named_with_its_problem(database_url: str, tmp_path
 async def test_working_rule_is_left_alone_however_it_ends(database_url: str, tmp_path: Path, end: str):
     """What phase A can run is no error (A-1)."""
     (tmp_path / "working.sql").write_text(RULE + end)
-    assert (await look(database_url, rules_dir=tmp_path)).errors == []
+    assert (await look(database_url, rules_dir=tmp_path)).warnings == []
 
 
 async def test_rule_is_tried_without_its_rows(database_url: str, tmp_path: Path):
     """A rule that would take long, or find nonsense, is not run: its columns tell enough."""
     (tmp_path / "long.sql").write_text(RULE.replace("3 AS severity", "1 / (random() * 0)::int4 AS severity"))
-    assert (await look(database_url, rules_dir=tmp_path)).errors == []
+    assert (await look(database_url, rules_dir=tmp_path)).warnings == []
 
 
 async def test_rule_with_a_built_in_name_is_named(database_url: str, tmp_path: Path):
     """It would hide or be hidden: rename it (A-1)."""
     built_in = next((folder("sql") / "rules").glob("*.sql")).name
     (tmp_path / built_in).write_text(RULE)
-    error = only((await look(database_url, rules_dir=tmp_path)).errors)
-    assert error == f"rule {built_in}: has the name of a built-in rule: rename the file"
+    warning = only((await look(database_url, rules_dir=tmp_path)).warnings)
+    assert warning == f"rule {built_in}: has the name of a built-in rule: rename the file"
 
 
 # --- a pooler between -----------------------------------------------------------------------------------------------

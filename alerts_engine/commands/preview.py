@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
-from alerts_engine.command import Output, command, database_settings, run_loop, url_of
-from alerts_engine.options import MOST, AsJson, Embedded, LogJson, Verbose
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop, url_of
+from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Verbose
 from alerts_engine.types import Channel, EmailMessage, SmsMessage, TelegramMessage
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbo
         elif folder is None:
             console.say("ALERTS_TEMPLATES_DIR is not set: the built-in templates are in use")
         elif problems:
-            from alerts_engine.insight_tables import template_problems_table
+            from alerts_engine.commands.insight_tables import template_problems_table
 
             console.draw(template_problems_table(str(folder), problems))
         else:
@@ -214,7 +214,7 @@ def list_all(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbos
         if console.as_json:
             console.json({"templates": in_use, "fields": fields})
         else:
-            from alerts_engine.insight_tables import templates_tables
+            from alerts_engine.commands.insight_tables import templates_tables
 
             console.draw(*templates_tables(in_use, fields))
 

@@ -16,7 +16,7 @@ import structlog
 import typer
 from pydantic import SecretStr
 
-from alerts_engine.console import Console, restore_terminal
+from alerts_engine.commands.console import Console, restore_terminal
 from alerts_engine.errors import AlertsEngineError, SettingsError
 from alerts_engine.logs import Redaction, configure_logging
 from alerts_engine.settings import Settings, load_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alerts_engine.console import _moment, _table
+from alerts_engine.commands.console import moment_text, table_of
 from alerts_engine.phases.explain import Verdict
 from alerts_engine.types import Channel, Kind, Status
 
@@ -35,25 +35,25 @@ def explanation_tables(explanation: Explanation) -> Iterator[Table]:
     event = explanation.event
     where = f", {event.scope_region}" if event.scope_region else ""
     title = f"event {event.id} for user {explanation.user_id}: {event.headline}\n"
-    title += f"{event.alert_type}{where}, severity {event.severity}, {_moment(event.created_at)}"
+    title += f"{event.alert_type}{where}, severity {event.severity}, {moment_text(event.created_at)}"
     rows = [
         (decision.channel, str(decision.verdict), _why(decision, explanation), _since(decision, explanation))
         for decision in explanation.decisions
     ]
-    yield _table(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
+    yield table_of(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
     if explanation.preferences:
         asked = [(str(one.row.id), _asked(one), _held_against(one)) for one in explanation.preferences]
-        yield _table("preferences", ("row", "asks for", "this event"), asked)
+        yield table_of("preferences", ("row", "asks for", "this event"), asked)
 
 
 def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Table:
     """Several events: a row each."""
     rows = [
-        (f"{one.event.id}", _moment(one.event.created_at), one.event.headline, *map(_in_short, one.decisions))
+        (f"{one.event.id}", moment_text(one.event.created_at), one.event.headline, *map(_in_short, one.decisions))
         for one in explanations
     ]
     caption = "alerts-engine explain --user … --event … tells why" if rows else "there are no events yet"
-    return _table(f"the newest events for user {user_id}", ("event", "created", "headline", *Channel), rows, caption)
+    return table_of(f"the newest events for user {user_id}", ("event", "created", "headline", *Channel), rows, caption)
 
 
 def _in_short(decision: Decision) -> str:
@@ -65,8 +65,8 @@ def _in_short(decision: Decision) -> str:
 def _as_of(explanation: Explanation) -> str:
     today = "plan, preferences and addresses are today's"
     if explanation.event.reached:
-        return f"decided as of the fan-out, {_moment(explanation.decided_at)} UTC; {today}"
-    said = f"not fanned out yet: what the fan-out would decide now, {_moment(explanation.decided_at)} UTC; {today}"
+        return f"decided as of the fan-out, {moment_text(explanation.decided_at)} UTC; {today}"
+    said = f"not fanned out yet: what the fan-out would decide now, {moment_text(explanation.decided_at)} UTC; {today}"
     if explanation.decided_at - explanation.event.created_at > _USUAL_WINDOW:
         said += "\nolder than 24 hours: only a run with a larger --since-hours takes it"
     return said
@@ -118,7 +118,7 @@ def _refused_by_wishes(facts: Facts, channel: Channel, explanation: Explanation)
     if facts.wanted:
         return f"the user has switched {channel} off"
     if facts.cooldown_minutes and facts.heard_at:
-        return f"a cooldown of {facts.cooldown_minutes} minutes, last heard of it at {_moment(facts.heard_at)}"
+        return f"a cooldown of {facts.cooldown_minutes} minutes, last heard of it at {moment_text(facts.heard_at)}"
     if not explanation.preferences:
         return "no preference rows: the defaults are HIGH_IMPACT_EVENT in Europe"
     if len(explanation.preferences) == 1:
@@ -131,7 +131,7 @@ def _wanted(facts: Facts, explanation: Explanation) -> str:
     if not matching:
         return "no preference rows: the defaults match"
     shortest = min(matching, key=lambda one: one.cooldown_minutes)
-    heard = f", last heard of it at {_moment(facts.heard_at)}" if facts.heard_at else ""
+    heard = f", last heard of it at {moment_text(facts.heard_at)}" if facts.heard_at else ""
     return f"preference {shortest.row.id} matches{heard}"
 
 
@@ -179,8 +179,8 @@ def _state_in_full(delivery: DeliveryState) -> str:
 
 def _times(status: Status | None, sent_at: datetime | None, due_at: datetime | None) -> list[str]:
     if sent_at is not None:
-        return [f"at {_moment(sent_at)}"]
-    return [f"due {_moment(due_at)}"] if status is Status.QUEUED and due_at is not None else []
+        return [f"at {moment_text(sent_at)}"]
+    return [f"due {moment_text(due_at)}"] if status is Status.QUEUED and due_at is not None else []
 
 
 def _trouble(attempts: int | None, error: str | None) -> list[str]:

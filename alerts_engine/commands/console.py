@@ -147,7 +147,7 @@ def recorded_run_table(run: Run, items: Sequence[RunItem]) -> Table:
     """A run from the history: a row per phase."""
     rows = [(i.phase, i.status, _duration(i.duration_ms), _words(i.counts, i.error_summary)) for i in items]
     caption = (
-        f"{run.status}, started {_moment(run.started_at)} by {run.triggered_by}, took {_duration(run.duration_ms)}"
+        f"{run.status}, started {moment_text(run.started_at)} by {run.triggered_by}, took {_duration(run.duration_ms)}"
     )
     if run.error_summary:
         caption += f": {run.error_summary}"
@@ -158,7 +158,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
     """The run history, in the order given; two lines each, so that an id stays whole on a narrow terminal."""
     rows = [
         (
-            f"{_moment(run.started_at)} {run.triggered_by}{', dry run' if run.dry_run else ''}\n{run.run_id}",
+            f"{moment_text(run.started_at)} {run.triggered_by}{', dry run' if run.dry_run else ''}\n{run.run_id}",
             run.phase,
             run.status,
             _duration(run.duration_ms),
@@ -166,7 +166,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
         )
         for run in runs
     ]
-    table = _table("runs", ("started, by, id", "phase", "status", "took", "what"), rows)
+    table = table_of("runs", ("started, by, id", "phase", "status", "took", "what"), rows)
     table.columns[0].min_width = len(str(UUID(int=0)))
     return table
 
@@ -180,7 +180,7 @@ def demo_tables(played: Played) -> Iterable[Table]:
         "events": totals.events, "deliveries": totals.deliveries, "digests": totals.digests,
         "messages sent": totals.sent, "still waiting": totals.waiting,
     }  # fmt: skip
-    yield _table("in the end", tuple(words), [tuple(map(str, words.values()))])
+    yield table_of("in the end", tuple(words), [tuple(map(str, words.values()))])
     audience = [
         (
             guest.who, guest.got.plan or "none", str(guest.got.email), str(guest.got.telegram), str(guest.got.sms),
@@ -188,21 +188,21 @@ def demo_tables(played: Played) -> Iterable[Table]:
         )
         for guest in played.audience
     ]  # fmt: skip
-    yield _table("who got what", ("user", "plan", "email", "telegram", "SMS", "digests"), audience)
+    yield table_of("who got what", ("user", "plan", "email", "telegram", "SMS", "digests"), audience)
 
 
 def messages_table(messages: Sequence[SandboxMessage]) -> Table:
     """The last message of each channel, to give an idea."""
     last = {message.channel: message for message in messages}
     rows = [(channel, one.destination, one.subject or one.text.splitlines()[0]) for channel, one in last.items()]
-    return _table(f"{len(messages)} messages reached the sandbox, such as", ("channel", "to", "what"), rows)
+    return table_of(f"{len(messages)} messages reached the sandbox, such as", ("channel", "to", "what"), rows)
 
 
 def _phases_table(title: str, rows: Iterable[tuple[str, str, str, str]], caption: str) -> Table:
-    return _table(title, ("phase", "status", "took", "what"), rows, caption)
+    return table_of(title, ("phase", "status", "took", "what"), rows, caption)
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> Table:
+def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -259,5 +259,5 @@ def _duration(milliseconds: int | None) -> str:
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"  # noqa: PLR2004 - a second
 
 
-def _moment(moment: datetime) -> str:
+def moment_text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.console import _moment, _table
+from alerts_engine.commands.console import moment_text, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ def rules_table(rules: Sequence[Mapping[str, str | None]]) -> Table:
         (rule["name"] or "", rule["from"] or "", rule["problem"] or rule["about"] or "", rule["file"] or "")
         for rule in rules
     ]
-    return _table("rules", ("rule", "from", "about", "file"), rows)
+    return table_of("rules", ("rule", "from", "about", "file"), rows)
 
 
 def trial_table(name: str, moment: datetime, tried: Sequence[TriedEvent]) -> Table:
@@ -39,18 +39,18 @@ def trial_table(name: str, moment: datetime, tried: Sequence[TriedEvent]) -> Tab
     ]
     known = sum(one.known_id is not None for one in tried)
     caption = f"{len(rows) - known} new, {known} known; nothing was written"
-    title = f"{name} at {_moment(moment)}"
-    return _table(title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption)
+    title = f"{name} at {moment_text(moment)}"
+    return table_of(title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption)
 
 
 def template_problems_table(folder: str, problems: Sequence[TemplateProblem]) -> Table:
     """What is wrong with the own templates."""
     rows = [(one.file, "–" if one.line is None else str(one.line), one.problem) for one in problems]
-    return _table(f"templates in {folder}", ("file", "line", "problem"), rows)
+    return table_of(f"templates in {folder}", ("file", "line", "problem"), rows)
 
 
 def templates_tables(templates: Mapping[str, str], fields: Mapping[str, Mapping[str, str]]) -> Iterator[Table]:
     """What own templates can replace, and what they may say."""
-    yield _table("templates", ("file", "in use"), list(templates.items()))
+    yield table_of("templates", ("file", "in use"), list(templates.items()))
     for name, types in fields.items():
-        yield _table(name, ("field", "type"), list(types.items()))
+        yield table_of(name, ("field", "type"), list(types.items()))

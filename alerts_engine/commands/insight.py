@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alerts_engine.command import Output, command, database_settings, run_loop, url_of
-from alerts_engine.options import MOST, AsJson, Embedded, LogJson, Now, Verbose
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop, url_of
+from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Now, Verbose
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,7 +52,7 @@ def explain(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json({"user_id": user, "explanations": [_as_json(one) for one in found]})
             return
-        from alerts_engine.explanation_tables import explanation_tables, explanations_table
+        from alerts_engine.commands.explanation_tables import explanation_tables, explanations_table
 
         if event is None:
             console.draw(explanations_table(user, found))
@@ -101,7 +101,7 @@ def rules(context: typer.Context, as_json: AsJson = False, log_json: LogJson = F
         if console.as_json:
             console.json({"rules": found})
         else:
-            from alerts_engine.insight_tables import rules_table
+            from alerts_engine.commands.insight_tables import rules_table
 
             console.draw(rules_table(found))
 
@@ -138,7 +138,7 @@ def try_rule(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(_trial_as_json(rule, moment, tried))
         else:
-            from alerts_engine.insight_tables import trial_table
+            from alerts_engine.commands.insight_tables import trial_table
 
             console.draw(trial_table(rule.name, moment, tried))
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from alerts_engine.command import Output, command, database_settings, run_loop
-from alerts_engine.errors import AlertsEngineError
-from alerts_engine.options import (  # noqa: TC001 - typer reads them at run time
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
     DryRun,
     Embedded,
@@ -20,6 +19,7 @@ from alerts_engine.options import (  # noqa: TC001 - typer reads them at run tim
     PhaseOption,
     Verbose,
 )
+from alerts_engine.errors import AlertsEngineError
 from alerts_engine.settings import SettingProblem, load_usable_settings
 from alerts_engine.types import Phase
 
@@ -75,11 +75,11 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
 
 
 def _table_of(findings: Findings) -> Table:
-    from alerts_engine.console import _table
+    from alerts_engine.commands.console import table_of
 
     found = findings.as_json()
     caption = f"{len(found['errors'])} error(s), {len(found['warnings'])} warning(s)"
-    return _table("preflight", ("", "what"), _rows(findings), caption)
+    return table_of("preflight", ("", "what"), _rows(findings), caption)
 
 
 def _rows(findings: Findings) -> Iterator[tuple[str, str]]:
