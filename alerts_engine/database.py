@@ -163,7 +163,7 @@ async def connect(url: str, *, most_connections: int = 10) -> AsyncIterator[Data
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=_COMMAND_TIMEOUT_SECONDS,
             init=_prepare_connection,
-            server_settings={"TimeZone": "UTC", "application_name": "alerts-engine", "jit": "off"},
+            server_settings={"TimeZone": "UTC", "application_name": "alerts-engine"},
         )
     try:
         yield Database(pool)

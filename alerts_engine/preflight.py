@@ -212,8 +212,8 @@ class _Inspection:
             problem = f"the connection pooler mixes up prepared statements: {_PAST_THE_POOLER}"
         elif sqlstate == _POOLER_REFUSES:
             problem = (
-                f"the connection pooler refuses the connection (SQLSTATE {sqlstate}): {_PAST_THE_POOLER}; PgBouncer "
-                "also needs ignore_startup_parameters = jit"
+                f"the connection pooler refuses the connection (SQLSTATE {sqlstate}): {_PAST_THE_POOLER}, and "
+                "take settings out of the URL that PgBouncer does not have among its ignore_startup_parameters"
             )
         else:
             self._findings.db_ok &= not isinstance(error, DatabaseUnreachableError)

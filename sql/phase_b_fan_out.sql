@@ -6,8 +6,8 @@
 -- from there (B-2).
 --
 -- What makes a page cheap: users who are alike are judged together, by their profile; a user costs one row in pairs, a
--- refusal of a profile costs none; and what is nearly always empty (cooldowns of a run, rows that others wrote) is asked
--- once for the page before it is asked for a user.
+-- refusal of a profile costs none; and what is nearly always empty (rows that others wrote, deliveries that failed) is
+-- asked once for the page before it is asked for a user.
 
 -- name: pending_events
 -- The oldest events that wait for their fan-out.
@@ -52,7 +52,9 @@ SELECT pg_advisory_xact_lock($1),
        -- The page's joins are between sets that the planner cannot estimate: they shall be hashed.
        set_config('enable_nestloop', 'off', TRUE),
        set_config('enable_mergejoin', 'off', TRUE),
-       set_config('work_mem', '64MB', TRUE);
+       set_config('work_mem', '64MB', TRUE),
+       -- A page takes no time to be compiled for.
+       set_config('jit', 'off', TRUE);
 
 -- name: next_page
 -- Where the page ends that begins behind a user, and whether users remain behind it.
@@ -122,7 +124,8 @@ events AS MATERIALIZED (
 -- come in digests; sets of channels are bits.
 lanes AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
-           p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind, t.allowed AS type_allowed,
+           p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind,
+           t.allowed AS type_allowed,
            t.allowed
            AND c.per_day IS NOT NULL
            AND (k.kind = 'instant' OR (c.channel <> 'sms' AND p.digests > 0)) AS allowed
@@ -195,19 +198,24 @@ wishes AS (
       FROM checked_preferences AS c
      GROUP BY c.user_id, c.event_id
 ),
--- When the user last heard of another event with the same cooldown key.
-last_heard AS (
-    SELECT e.id AS event_id, d.user_id, max(d.created_at) AS heard_at
+-- The other events with the same cooldown key. As an array they lead into the index of their deliveries, however long a
+-- user's history is.
+others AS MATERIALIZED (
+    SELECT e.id AS event_id, other.id, (other.created_at, other.id) < (e.created_at, e.id) AS is_older
       FROM events AS e
       JOIN alert_events AS other ON other.cooldown_key = e.cooldown_key AND other.id <> e.id
-      JOIN user_alert_deliveries AS d
-           ON d.alert_event_id = other.id
-          AND d.user_id > $2
-          AND d.user_id <= $3
-          AND d.channel <> 'account'
-          AND ($8 OR d.created_at < $4::timestamptz
-               OR (d.created_at = $4::timestamptz AND (other.created_at, other.id) < (e.created_at, e.id)))
-     GROUP BY e.id, d.user_id
+),
+-- When the user last heard of one of them.
+last_heard AS (
+    SELECT o.event_id, d.user_id, max(d.created_at) AS heard_at
+      FROM user_alert_deliveries AS d
+      JOIN others AS o ON o.id = d.alert_event_id
+     WHERE d.alert_event_id = ANY (ARRAY(SELECT id FROM others))
+       AND d.user_id > $2
+       AND d.user_id <= $3
+       AND d.channel <> 'account'
+       AND ($8 OR d.created_at < $4::timestamptz OR (d.created_at = $4::timestamptz AND o.is_older))
+     GROUP BY o.event_id, d.user_id
 ),
 -- Where a user has no preference rows at all, the defaults of B-4 stand for them.
 wanting AS NOT MATERIALIZED (
@@ -236,8 +244,8 @@ groups AS MATERIALIZED (
     SELECT p.event_id, p.profile, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.profile
 ),
 judged AS NOT MATERIALIZED (
-    SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin, l.plan, l.type_allowed,
-           l.channel, l.kind, l.per_day,
+    SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin,
+           l.plan, l.type_allowed, l.channel, l.kind, l.per_day,
            (g.profile >> 6) & 1 = 1 AS wanted,
            (g.profile >> 3) & l.bit <> 0 AS switched_off,
            g.profile & l.bit <> 0 AS missing_destination,
@@ -248,7 +256,8 @@ judged AS NOT MATERIALIZED (
       FROM groups AS g
       JOIN lanes AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
 ),
--- What ends here is counted by group, never user by user. A cooldown within the run comes before a missing destination.
+-- What ends here is counted by group, never user by user. A cooldown within the run comes before a missing
+-- destination.
 verdicts AS MATERIALIZED (
     SELECT j.*, j.refusal IS NULL OR (j.refusal = 'missing_destination' AND j.has_twin) OR NOT $8 AS goes_on
       FROM judged AS j
@@ -337,9 +346,9 @@ numbered AS NOT MATERIALIZED (
       FROM ranked AS r
     OFFSET 0  -- looked up once, although it is used twice
 ),
--- What is used of a quota costs one index probe, not a count of the day: the newest delivery's ordinal, and the few rows
--- that others wrote, less the few that failed. That can only be too high (after a DELETE), so a count is made where it
--- would refuse.
+-- What is used of a quota costs one index probe, not a count of the day: the newest delivery's ordinal, and the few
+-- rows that others wrote, less the few that failed. That can only be too high (after a DELETE), so a count is made
+-- where it would refuse.
 estimated AS NOT MATERIALIZED (
     SELECT n.*,
            coalesce(n.ordinal, 0)
@@ -365,7 +374,8 @@ estimated AS NOT MATERIALIZED (
       FROM numbered AS n
 ),
 counted AS NOT MATERIALIZED (
-    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts, e.twin_goes_first,
+    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts,
+           e.twin_goes_first,
            CASE WHEN e.kind = 'digest' OR e.refusal IS NOT NULL THEN NULL
                 WHEN $8 AND e.used + e.place <= e.per_day THEN e.used
                 ELSE (SELECT count(*)
@@ -424,7 +434,8 @@ existing_groups AS (
            count(*) FILTER (WHERE v.refusal = 'missing_destination') AS missing_destination
       FROM existing AS x
       JOIN pairs AS p ON p.user_id = x.user_id AND p.event_id = x.alert_event_id
-      JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.channel = x.channel AND NOT v.goes_on
+      JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.channel = x.channel
+     WHERE NOT v.goes_on
 ),
 outside_allowlist AS (
     SELECT count(*) AS pairs

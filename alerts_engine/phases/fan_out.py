@@ -99,6 +99,7 @@ async def fan_out(context: PhaseContext, counts: FanOutCounts) -> None:
     while not context.stopping.is_set():
         events = await database.rows(pending_events, now=context.now, since=context.since, most=EVENTS_AT_ONCE)
         if not events:
+            context.check_lock()  # lost during the last page: what it did stands, but somebody must know
             return
         await _fan_out_together(context, counts, events, plans)
 

@@ -264,7 +264,7 @@ class Lane:
             # Whether it was sent is not known: the row keeps its lease, and is reclaimed as uncertain.
             log.error("send_broke", channel=self._channel, row=work.id, error=type(error).__name__)
             self._broken += 1
-            self._traffic.budget.spend()
+            self._traffic.spend()
 
     def _heed(self, result: SendResult) -> None:
         """What one answer says about the whole channel."""
@@ -294,7 +294,7 @@ class Lane:
             self._give_back(queue, work)
             return
         if isinstance(outcome, Sent):
-            self._traffic.budget.spend()
+            self._traffic.spend()
         else:
             self._traffic.give_back(1)
         self._traffic.counts.settled(queue.name, self._channel, settlement)

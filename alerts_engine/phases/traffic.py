@@ -67,6 +67,12 @@ class Traffic:
         self.bells.pop(channel, None)
         self.wake()
 
+    def spend(self) -> None:
+        """A message was sent, or may have been."""
+        self.budget.spend()
+        if self.budget.is_spent:
+            self.wake()
+
     def give_back(self, count: int) -> None:
         """What was set apart of the budget is free again; a lane may be waiting for it."""
         if count:

@@ -160,7 +160,7 @@ async def test_embedded_database_that_cannot_start_is_one_of_several_errors(alon
 @needs_pooler
 async def test_pooler_in_the_way_is_told_at_every_start(alone: CommandLine, postgresql: psycopg.Connection):
     """The first start finds that locks do not hold, the next one what the first has left prepared (R-1)."""
-    with pooler(postgresql, "transaction", "ignore_startup_parameters = jit") as url:
+    with pooler(postgresql, "transaction") as url:
         answers = [await alone("preflight", DATABASE_URL=url, **WELL_SET, **TELEGRAM) for _ in range(3)]
     for answer in answers:
         (line,) = answer.json["errors"] + answer.json["warnings"]

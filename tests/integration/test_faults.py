@@ -11,7 +11,7 @@ from tests.chaos import database_faults, provider_faults, runner_faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-SENDS = 60
+SENDS = 45
 ALL = (*database_faults.FAULTS, *provider_faults.FAULTS, *runner_faults.FAULTS)
 
 

@@ -162,6 +162,16 @@ async def test_phase_b_stops_at_the_page_when_its_lock_is_lost(db, database_url,
     assert (await run_phase(database_url, Phase.B)).counts["deliveries_created"] == 2
 
 
+async def test_a_lock_that_phase_b_loses_in_its_last_page_is_reported(db, database_url):
+    """The page stands, and the report says that another runner may have worked at the same time (SPEC L-2)."""
+    add_user(db)
+    add_event(db)
+    kill_the_lock_on(db, "INSERT ON user_alert_deliveries")
+    report = await run_phase(database_url, Phase.B)
+    assert (report.status, report.error) == ("failed", LOST)
+    assert report.counts["deliveries_created"] == 1
+
+
 async def test_phase_d_stops_at_the_batch_when_its_lock_is_lost(db, database_url, monkeypatch):
     """What is committed counts, and the next run goes on (SPEC L-2)."""
     monkeypatch.setattr("alerts_engine.phases.build_digests.BATCH", 1)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from alerts_engine import AlertsEngine
+from alerts_engine import AlertsEngine, Phase
 from alerts_engine.phases.context import Outlets, PhaseContext
 from alerts_engine.phases.send import send
 from alerts_engine.phases.send_counts import SendCounts
@@ -216,6 +216,22 @@ async def test_a_claim_that_fails_lets_what_is_under_way_finish(world: World):
     report = await running
     assert report.status == "failed"
     assert world.statuses == {"sent": 12}
+
+
+async def test_a_stop_does_not_wait_for_a_provider_that_hangs(world: World):
+    """After ``ALERTS_SHUTDOWN_SECONDS`` sends are broken off; their rows keep their lease as uncertain (SPEC CLI-7)."""
+    world.alert(world.users(3))
+    world.fault(hang=True)
+    patience = {"send_timeout_seconds": 50, "shutdown_seconds": 0.2, "send_lease_seconds": 60}
+    async with AlertsEngine(ground.settings(world.url, world.sandbox.url, **patience)) as engine:
+        running = asyncio.ensure_future(engine.run(Phase.C))
+        await world.sandbox.wait_for_requests(3)
+        engine.request_stop()
+        report = await running
+    assert report.status == "failed"
+    assert [(row.status, row.attempts, row.send_started_at is None) for row in world.rows] == [
+        ("sending", 0, False)
+    ] * 3
 
 
 class BrokenAdapter:

@@ -309,7 +309,7 @@ async def test_session_locks_work_without_a_pooler(database_url: str):
 @pytest.mark.parametrize(("mode", "said"), [("session", False), ("transaction", True)])
 async def test_preflight_tells_of_a_pooler_in_its_way(postgresql: psycopg.Connection, mode: str, said: bool):
     """A line that says what to do, whether its locks or already its prepared statements go astray (R-1)."""
-    with pooler(postgresql, mode, "ignore_startup_parameters = jit") as url:
+    with pooler(postgresql, mode) as url:
         found = await look(url)
     lines = [*found.errors, *found.warnings]
     assert any("connection pooler" in line and "session mode" in line for line in lines) is said
@@ -318,8 +318,8 @@ async def test_preflight_tells_of_a_pooler_in_its_way(postgresql: psycopg.Connec
 
 @needs_pooler
 async def test_preflight_tells_of_a_pooler_that_refuses(postgresql: psycopg.Connection):
-    """A setting that PgBouncer does not let through is named (R-1)."""
+    """A setting in the URL that PgBouncer does not let through is an error that says where to look (R-1)."""
     with pooler(postgresql, "session") as url:
-        found = await look(url)
+        found = await look(f"{url}{'&' if '?' in url else '?'}work_mem=64MB")
     assert not found.db_ok
     assert "ignore_startup_parameters" in only(found.errors)

@@ -325,8 +325,7 @@ def test_the_audience_has_digests_by_the_hour_and_by_the_day():
 def test_every_preference_can_match_something_of_the_demo():
     """A preference names a region that is scored, and an asset that the region trades (SPEC B-4)."""
     traded = {
-        region.casefold(): {benchmark.asset for benchmark in benchmarks}
-        for region, benchmarks in MARKETS.items()
+        region.casefold(): {benchmark.asset for benchmark in benchmarks} for region, benchmarks in MARKETS.items()
     }
     for pref in (pref for user in AUDIENCE for pref in user.prefs):
         assert pref.region.casefold() in traded
