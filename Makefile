@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench-fanout bench-digests bench-send chaos wheel
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send chaos wheel
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,14 +45,16 @@ wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty e
 
 check: lint wheel  ## everything but the tests
 
+bench: bench-fanout bench-digests bench-send  ## everything that is measured, as ratios side by side
+
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
-	$(BIN)/python tests/bench/bench_fanout.py
+	$(BIN)/python -m tests.bench.bench_fanout
 
 bench-digests: $(INSTALLED)  ## digests beside a plain INSERT … SELECT
-	$(BIN)/python tests/bench/bench_digests.py
+	$(BIN)/python -m tests.bench.bench_digests
 
 bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop
-	$(BIN)/python tests/bench/bench_send.py
+	$(BIN)/python -m tests.bench.bench_send
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from enum import EnumType
 from functools import cache
 from types import NoneType, UnionType
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
 _CONNECT_TIMEOUT_SECONDS = 15.0
-_LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncio.TimeoutError)
+_LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncio.TimeoutError,
+)
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 _SYNTAX_OR_ACCESS = "42"
 _CONNECT, _RULE = "connect", "the rule"
@@ -129,8 +135,9 @@ class Database:
         finally:
             try:
                 await asyncio.shield(self._pool.release(connection, timeout=_CONNECT_TIMEOUT_SECONDS))
-            except (*_LOST, asyncpg.PostgresError):
-                connection.terminate()
+            except Exception:  # noqa: BLE001 - whatever a dead connection raises here, what it was for is over
+                with suppress(Exception):
+                    connection.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

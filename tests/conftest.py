@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -42,8 +42,9 @@ def _drop_leftovers(connection: psycopg.Connection) -> None:
     names = connection.execute("SELECT datname FROM pg_database WHERE datname ~ '^(tests|bare)_[0-9]+_'").fetchall()
     for (name,) in names:
         if not Path(f"/proc/{name.split('_')[1]}").exists():
-            connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE FALSE')
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            with suppress(psycopg.errors.InvalidCatalogName):  # another worker was faster
+                connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE FALSE')
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def pytest_unconfigure() -> None:

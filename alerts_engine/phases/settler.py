@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("alerts_engine.send")
 
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.01
 """Outcomes that come within this time are written together."""
 _BATCH = 500
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0

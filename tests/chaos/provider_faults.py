@@ -100,7 +100,7 @@ async def _unreachable(name: str, url: str, sends: int, elsewhere: str, error: s
         report = await ground.run(lost_way)
         play.expect(report.phases[0].counts["retried"] == play.total, report.phases[0].counts)
         errors = {row.last_error for row in ground.all_rows(url)}
-        play.expect(errors == {error}, errors)
+        play.expect(error in errors <= {error, "timeout"}, errors)
         play.expect(play.sandbox.requests == 0, "nobody was reached")
         play.execute("UPDATE user_alert_deliveries SET next_retry_at = NULL")
         yield play
