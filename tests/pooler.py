@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from alerts_engine.embedded import POSE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,8 +34,7 @@ def pooler(connection: psycopg.Connection, mode: str, *more: str) -> Iterator[st
             "[pgbouncer]", "auth_type = any", "listen_port = 6432", f"unix_socket_dir = {where}",
             f"pool_mode = {mode}", *more,
         ]))  # fmt: skip
-        as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-        process = subprocess.Popen([POOLER, *as_nobody, str(config)], stderr=subprocess.PIPE, text=True)  # type: ignore[list-item]
+        process = subprocess.Popen(_command(Path(connection.info.host), config), stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
             lines = []
@@ -44,3 +45,13 @@ def pooler(connection: psycopg.Connection, mode: str, *more: str) -> Iterator[st
         finally:
             process.kill()
             process.communicate()
+
+
+def _command(server: Path, config: Path) -> list[str]:
+    """PgBouncer refuses root: then it runs as whoever can reach the server's socket."""
+    assert POOLER is not None
+    if os.geteuid() != 0:
+        return [POOLER, str(config)]
+    if server.stat().st_uid == 0:
+        return [*POSE, POOLER, str(config)]
+    return [POOLER, "-u", "nobody", str(config)]
