@@ -14,6 +14,7 @@ from alerts_engine import runs
 from alerts_engine.database import Database, connect
 from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
 from alerts_engine.locks import PhaseLock, phase_lock
+from alerts_engine.logs import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress, renderer_for
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
@@ -103,6 +104,8 @@ class AlertsEngine:
         self._database: Database | None = None
         self._outlets: Outlets | None = None
         self._stopping = asyncio.Event()
+        # A rule's error may quote its file: what is kept and reported is masked like a log line (SPEC O-3).
+        self._redaction = Redaction(self.settings.secrets())
 
     async def __aenter__(self) -> Self:
         if self.settings.database_url is None:
@@ -182,7 +185,7 @@ class AlertsEngine:
             status = _status_of(order.reports, stopped=self._stopping.is_set())
             error = "stopped by a signal" if self._stopping.is_set() else ""
         except AlertsEngineError as caught:
-            error = str(caught)
+            error = self._redaction.text(str(caught))
             raise
         finally:
             report = await asyncio.shield(self._close(order, history, started_at, status, error))
@@ -226,7 +229,7 @@ class AlertsEngine:
                 async with phase_lock(self.database, phase) as lock:
                     report = await self._run_phase(order, phase, self.database, lock)
             except AlertsEngineError as error:
-                report = _failed(phase, started_at, error)
+                report = _failed(phase, started_at, self._redaction.text(str(error)))
             await self._keep(order, history, report)
 
     async def _rehearse(self, order: _Order, history: runs.History) -> None:
@@ -254,7 +257,7 @@ class AlertsEngine:
             async with session.transaction():
                 return await self._run_phase(order, phase, session, lock)
         except (DatabaseError, SchemaError) as error:  # the savepoint is gone, the transaction goes on
-            return _failed(phase, started_at, error, locked=True)
+            return _failed(phase, started_at, self._redaction.text(str(error)), locked=True)
 
     async def _run_phase(
         self, order: _Order, phase: Phase, database: Database | Session, lock: PhaseLock | None
@@ -287,7 +290,7 @@ class AlertsEngine:
             except AlertsEngineError as caught:
                 if order.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
-                error = str(caught)
+                error = self._redaction.text(str(caught))
         finished_at = await self._moment(order, started_at)
         return PhaseReport(
             phase, "failed" if error else "success", locked=True, skipped=False, reason=None,
@@ -354,10 +357,10 @@ class AlertsEngine:
             return fallback or known[-1]
 
 
-def _failed(phase: Phase, moment: datetime, error: AlertsEngineError, *, locked: bool = False) -> PhaseReport:
+def _failed(phase: Phase, moment: datetime, error: str, *, locked: bool = False) -> PhaseReport:
     return PhaseReport(
         phase, "failed", locked=locked, skipped=False, reason=None,
-        started_at=moment, finished_at=moment, duration_ms=0, counts={}, error=str(error),
+        started_at=moment, finished_at=moment, duration_ms=0, counts={}, error=error,
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ async def test_no_secret_destination_or_body_is_said_or_kept(
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "broken.sql").write_text("SELECT email FROM users WHERE email::int = 1")
+    (rules / "quoting.sql").write_text('SELECT "other.private@example.org" FROM users')
     (rules / "leaky.sql").write_text(
         "SELECT headline::int FROM (SELECT 'Nor this headline of theirs'::text AS headline) AS x"
     )
