@@ -16,7 +16,14 @@ from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, 
 from alerts_engine.locks import PhaseLock, phase_lock
 from alerts_engine.logs import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
-from alerts_engine.phases.context import Outlets, PhaseContext, Progress, no_progress, renderer_for
+from alerts_engine.phases.context import (
+    CHAT_INTERVAL_SECONDS,
+    Outlets,
+    PhaseContext,
+    Progress,
+    no_progress,
+    renderer_for,
+)
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.generate import GenerateCounts, generate, publish_event
 from alerts_engine.phases.send import list_sendable, send
@@ -97,7 +104,15 @@ class _Order:
 class AlertsEngine:
     """The engine on one database: ``async with AlertsEngine(settings) as engine: await engine.run(Phase.ALL)``."""
 
-    def __init__(self, settings: Settings | None = None, *, progress: Progress = no_progress) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        progress: Progress = no_progress,
+        chat_interval: float = CHAT_INTERVAL_SECONDS,
+    ) -> None:
+        """``chat_interval``: seconds between two messages to a Telegram chat; 0 only where nobody real reads them."""
+        self._chat_interval = chat_interval
         self.settings = settings if settings is not None else load_settings()
         self._progress = progress
         self._stack = AsyncExitStack()
@@ -281,6 +296,7 @@ class AlertsEngine:
             stopping=self._stopping,
             deadline=order.deadline,
             progress=self._progress,
+            chat_interval=self._chat_interval,
         )
         counts, work = await self._work_of(phase, context)
         error = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from alerts_engine.demo.history import replay
 from alerts_engine.demo.providers import provider_settings
 from alerts_engine.engine import AlertsEngine
 from alerts_engine.errors import AlertsEngineError
-from alerts_engine.phases import lane
 from alerts_engine.settings import Settings
 from alerts_engine.types import Phase
 
@@ -123,26 +121,26 @@ async def play(database_url: str, sandbox_url: str, *, progress: Progress, stopp
     settings = DemoSettings(database_url=SecretStr(database_url), **providers)  # type: ignore[arg-type]
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())
-    with _no_rest_between_messages():
-        async with AlertsEngine(settings) as engine:
-            await ground.prepare(engine.database)
-            for number, step in enumerate(steps):
-                progress("replaying", number, len(steps))
-                if stopping.is_set():
-                    raise AlertsEngineError("the demo was stopped: the next one begins anew")
-                if step.day is not None:
-                    await ground.write_day(engine.database, step.day)
-                report = await engine.run(step.phase, now=step.now)
-                for phase in report.phases:
-                    totals[phase.phase].add(phase)
-            got = {one.address: one for one in await engine.database.rows(ground.received)}
-            return Played(
-                days=sum(step.day is not None for step in steps),
-                runs=len(steps),
-                phases=tuple(totals.values()),
-                totals=await engine.database.row(ground.count_rows),
-                audience=tuple(Guest(user.who, got[user.email]) for user in AUDIENCE),
-            )
+    # Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes.
+    async with AlertsEngine(settings, chat_interval=0.0) as engine:
+        await ground.prepare(engine.database)
+        for number, step in enumerate(steps):
+            progress("replaying", number, len(steps))
+            if stopping.is_set():
+                raise AlertsEngineError("the demo was stopped: the next one begins anew")
+            if step.day is not None:
+                await ground.write_day(engine.database, step.day)
+            report = await engine.run(step.phase, now=step.now)
+            for phase in report.phases:
+                totals[phase.phase].add(phase)
+        got = {one.address: one for one in await engine.database.rows(ground.received)}
+        return Played(
+            days=sum(step.day is not None for step in steps),
+            runs=len(steps),
+            phases=tuple(totals.values()),
+            totals=await engine.database.row(ground.count_rows),
+            audience=tuple(Guest(user.who, got[user.email]) for user in AUDIENCE),
+        )
 
 
 def _steps() -> Iterator[Step]:
@@ -157,16 +155,6 @@ def _steps() -> Iterator[Step]:
 
 def _at(day: date, tick: time) -> datetime:
     return datetime.combine(day, tick, tzinfo=UTC)
-
-
-@contextmanager
-def _no_rest_between_messages() -> Iterator[None]:
-    """Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes."""
-    usual, lane.CHAT_INTERVAL_SECONDS = lane.CHAT_INTERVAL_SECONDS, 0.0
-    try:
-        yield
-    finally:
-        lane.CHAT_INTERVAL_SECONDS = usual
 
 
 def _add_up(sums: dict[str, Any], counts: dict[str, Any]) -> None:

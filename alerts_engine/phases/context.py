@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from alerts_engine.types import Channel
 
 
+CHAT_INTERVAL_SECONDS = 1.0
+"""Telegram takes about one message a second per chat (SPEC C-9)."""
+
+
 class Progress(Protocol):
     """Told how long work goes on; ``total`` is ``None`` while nobody knows (SPEC CLI-6)."""
 
@@ -46,6 +50,8 @@ class PhaseContext:
     deadline: float | None = None
     """When claiming ends (``ALERTS_MAX_RUN_SECONDS``), on the event loop's clock."""
     progress: Progress = no_progress
+    chat_interval: float = CHAT_INTERVAL_SECONDS
+    """Seconds between two messages to one Telegram chat."""
 
     @property
     def since(self) -> timedelta | None:

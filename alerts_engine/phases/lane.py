@@ -30,8 +30,6 @@ log = structlog.get_logger("alerts_engine.send")
 
 move_telegram_chat = command("phase_c_send", "move_telegram_chat")
 
-CHAT_INTERVAL_SECONDS = 1.0
-"""Telegram takes about one message a second per chat."""
 LONGEST_PAUSE_SECONDS = 60.0
 """A provider that asks for a longer pause gets it: the rest waits in the queue, not in a worker (SPEC C-8)."""
 UNASKED_PAUSE_SECONDS = 1.0
@@ -56,7 +54,7 @@ class Lane:
         self._adapter = adapter
         self._channel = adapter.channel
         self._bucket = TokenBucket(context.settings.rate_limit(adapter.channel), self._clock)
-        self._pacer = Pacer(CHAT_INTERVAL_SECONDS if adapter.channel is Channel.TELEGRAM else 0.0, self._clock)
+        self._pacer = Pacer(context.chat_interval if adapter.channel is Channel.TELEGRAM else 0.0, self._clock)
         self._bell = traffic.bells[adapter.channel] = Bell()
         self._flights = Flights(context.stopping, context.settings.shutdown_seconds, self._bell.ring)
         self._is_down = False

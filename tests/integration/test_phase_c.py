@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alerts_engine.phases import lane
 from tests.chaos import ground
 from tests.chaos.stage import CHANNELS
 from tests.integration.sending import World, destination
@@ -225,11 +224,10 @@ async def test_two_users_of_one_chat_share_its_rest(world: World):
     assert second.received_at - first.received_at > timedelta(seconds=0.5)
 
 
-async def test_a_run_does_not_wait_for_a_chat_that_gets_nothing_more(world: World, monkeypatch: pytest.MonkeyPatch):
+async def test_a_run_does_not_wait_for_a_chat_that_gets_nothing_more(world: World):
     """The rest after a chat's last message keeps nobody, however long it is."""
-    monkeypatch.setattr(lane, "CHAT_INTERVAL_SECONDS", 3600.0)
     world.alert(world.users(1), "telegram")
-    report = await world.run({"max_run_seconds": 30})
+    report = await world.run({"max_run_seconds": 30}, chat_interval=3600.0)
     assert (report.counts["sent"], report.counts["stopped_early"]) == (1, False)
 
 
