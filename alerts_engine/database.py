@@ -60,6 +60,10 @@ class Executor(Protocol):
         """A transaction, or a savepoint inside one; its statements go through what it yields."""
         ...
 
+    def spare_transaction(self) -> AbstractAsyncContextManager[Session | None]:
+        """A transaction on another connection, or ``None`` when none is to spare; never waits for one in use."""
+        ...
+
 
 class Session:
     """One connection."""
@@ -92,6 +96,10 @@ class Session:
         with _as_our_errors("transaction"):
             async with self._connection.transaction():
                 yield self
+
+    @asynccontextmanager
+    async def spare_transaction(self) -> AsyncIterator[None]:
+        yield None  # one connection has none to spare
 
     async def select(
         self, text: str, arguments: Callable[[Sequence[str]], list[Any]]
@@ -143,6 +151,14 @@ class Database:
     async def transaction(self) -> AsyncIterator[Session]:
         async with self.session() as session, session.transaction():
             yield session
+
+    @asynccontextmanager
+    async def spare_transaction(self) -> AsyncIterator[Session | None]:
+        if self._pool.get_size() - self._pool.get_idle_size() >= self._pool.get_max_size():
+            yield None
+        else:
+            async with self.transaction() as session:
+                yield session
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         async with self.session() as session:

@@ -42,7 +42,8 @@ def lock_key(name: str) -> int:
 
 
 PHASE_KEYS = {phase: lock_key(f"alerts_v2_phase_{phase}") for phase in Phase.ALL.steps}
-FAN_OUT_PAGE_KEY = lock_key("alerts_v2_fan_out_page")
+FAN_OUT_KEYS = lock_key("alerts_v2_fan_out_page"), lock_key("alerts_v2_fan_out_second_page")
+"""Of two pages of users that are decided side by side; always taken in this order."""
 
 
 class PhaseLock:

@@ -1,9 +1,9 @@
 -- Phase B: every pending event becomes deliveries for the users whose plan, preferences and quota say so (SPEC, section
 -- 6).
 --
--- The audience is taken in pages of users, each in a transaction of its own: begin_page, next_page, fan_out_page,
+-- The audience is taken in pages of users, each in a transaction of its own: begin_page, next_pages, fan_out_page,
 -- advance_fan_out. A kill between two pages leaves fanout_position at the last committed one, and the next run goes on
--- from there (B-2).
+-- from there (B-2). Two neighbouring pages are decided side by side, and committed in their order.
 --
 -- What makes a page cheap: users who are alike are judged together, by their profile; a user costs one row in pairs, a
 -- refusal of a profile costs none; and what is nearly always empty (rows that others wrote, deliveries that failed) is
@@ -43,8 +43,10 @@ SELECT greatest(c.reltuples, 0)::int8 AS count
  WHERE c.oid = 'users'::regclass;
 
 -- name: begin_page
--- One page at a time in the whole database, whatever happens to the phase lock: reading a quota and using it up is
--- exclusive until the commit (B-7). The lock is the transaction's own, so it also holds behind a pooler.
+-- One pair of pages at a time in the whole database, whatever happens to the phase lock: reading a quota and using it up
+-- is exclusive until the commit (B-7). A pair has two of these locks, taken in one order, the second by whichever of its
+-- transactions decides on the lower page; nothing is decided before both are held. So a transaction that outlives its
+-- neighbour still keeps others out. The locks are the transactions' own, so they also hold behind a pooler.
 --   $1 key int8
 -- returns: nothing
 -- locks: the fan-out, until the end of the transaction
@@ -52,24 +54,33 @@ SELECT pg_advisory_xact_lock($1),
        -- The page's joins are between sets that the planner cannot estimate: they shall be hashed.
        set_config('enable_nestloop', 'off', TRUE),
        set_config('enable_mergejoin', 'off', TRUE),
+       set_config('enable_seqscan', 'off', TRUE),
        set_config('work_mem', '64MB', TRUE),
        -- A page takes no time to be compiled for.
        set_config('jit', 'off', TRUE);
 
--- name: next_page
--- Where the page ends that begins behind a user, and whether users remain behind it.
+-- name: next_pages
+-- Where the next two pages end that begin behind a user, how many users they hold, and whether users remain behind them.
+-- A few users are one page: then middle_user is NULL.
 --   $1 after_user int8
 --   $2 page_size  int8
--- returns: Page, one
+--   $3 worth_two  int8         so many users are worth two pages, even if they would fit into one
+-- returns: Pages, one
 -- again: safe; reads only
-WITH page AS (
-    SELECT u.id
+WITH numbered AS (
+    SELECT u.id, row_number() OVER (ORDER BY u.id) AS number
       FROM users AS u
      WHERE u.id > $1::int8
      ORDER BY u.id
-     LIMIT $2
+     LIMIT $2::int8 * 2
+),
+both_pages AS (
+    SELECT coalesce(max(id), $1)::int8 AS last_user, count(*) AS users FROM numbered
 )
-SELECT coalesce(max(id), $1)::int8 AS last_user, count(*) AS users, count(*) = $2 AS more FROM page;
+SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
+            THEN (SELECT n.id::int8 FROM numbered AS n WHERE n.number = (b.users + 1) / 2) END AS middle_user,
+       b.last_user, b.users, b.users = $2::int8 * 2 AS more
+  FROM both_pages AS b;
 
 -- name: fan_out_page
 -- Decide for each of the events and each user of one page, per channel, and make the deliveries.

@@ -62,7 +62,7 @@ async def test_no_statement_of_the_fan_out_reads_a_whole_table(filled: asyncpg.C
     orders: list[tuple[Statement, dict[str, Any]]] = [
         (fan_out.pending_events, {**window, "most": 1_000}),
         (fan_out.events_outside_window, window),
-        (fan_out.next_page, {"after_user": MIDDLE, "page_size": END - MIDDLE}),
+        (fan_out.next_pages, {"after_user": MIDDLE, "page_size": (END - MIDDLE) // 2, "worth_two": 2}),
         (fan_out.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": True}),
         (fan_out.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": False}),
         (fan_out.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),

@@ -12,7 +12,8 @@ import pytest
 
 from alerts_engine import PlanQuota
 from alerts_engine.database import connect
-from alerts_engine.locks import FAN_OUT_PAGE_KEY
+from alerts_engine.errors import DatabaseUnreachableError
+from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases import fan_out as phase
 from alerts_engine.phases.context import PhaseContext
 from alerts_engine.phases.plans import plans_as_json
@@ -48,9 +49,10 @@ AFTER_MIDNIGHT = BEFORE_MIDNIGHT + timedelta(seconds=2)
 
 @pytest.fixture
 def db(postgresql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection:
-    """A database in which a page has two users."""
+    """A database in which a page has two users, and goes together with the next one."""
     monkeypatch.setattr(phase, "LARGEST_PAGE", 2)
     monkeypatch.setattr(phase, "SMALLEST_PAGE", 2)
+    monkeypatch.setattr(phase, "WORTH_TWO_PAGES", 2)
     return prepared(postgresql)
 
 
@@ -119,6 +121,55 @@ async def test_runners_at_the_same_time_decide_as_one_alone_would(db: psycopg.Co
     assert sum(own.events_processed for own in counts) == len(outcome.completed_event_ids)
 
 
+async def test_nothing_is_decided_while_a_page_of_another_runner_is_open(
+    db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Also when only the second of its two transactions is left, of a runner that was killed (SPEC B-7)."""
+    monkeypatch.setattr(phase, "_NEIGHBOUR_TIMEOUT_SECONDS", 0.05)
+    world = crowd(db)
+    async with connect(database_url) as database:
+        async with database.transaction() as left_behind:
+            await left_behind.run(phase.begin_page, key=FAN_OUT_KEYS[1])
+            runner = asyncio.create_task(fan_out_together(database_url, [NOW]))
+            await asyncio.wait([runner], timeout=0.5)
+            assert not runner.done()
+            assert deliveries(db) == set(world.deliveries)
+        await runner
+    assert deliveries(db) == {*world.deliveries, *decide(world).created}
+
+
+async def test_a_fan_out_needs_one_connection_and_takes_two_where_it_can(db: psycopg.Connection, database_url: str):
+    """With none to spare the pages come one by one, to the same end (SPEC B-2)."""
+    world = crowd(db)
+    async with connect(database_url, most_connections=1) as database:
+        await phase.fan_out(
+            PhaseContext(database, settings(database_url, plan_quotas=QUOTAS), "run", NOW), phase.FanOutCounts()
+        )
+    assert deliveries(db) == {*world.deliveries, *decide(world).created}
+
+
+async def test_a_neighbour_that_dies_leaves_both_pages_undone(
+    db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The upper page is not committed before the lower one, so that the position passes nobody over (SPEC B-2)."""
+    users = [add_user(db) for _ in range(4)]
+    event = add_event(db)
+    db.execute(
+        "CREATE FUNCTION kill() RETURNS trigger LANGUAGE plpgsql AS $$"
+        f" BEGIN IF NEW.user_id = {users[1]} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+        " RETURN NULL; END $$"
+    )
+    db.execute("CREATE TRIGGER kill AFTER INSERT ON user_alert_deliveries FOR EACH ROW EXECUTE FUNCTION kill()")
+    with pytest.raises(ExceptionGroup) as caught:
+        await fan_out_together(database_url, [NOW])
+    assert caught.group_contains(DatabaseUnreachableError)
+    assert deliveries(db) == set()
+    db.execute("DROP TRIGGER kill ON user_alert_deliveries")
+    (counts,) = await fan_out_together(database_url, [NOW])
+    assert counts.deliveries_created == len(users)
+    assert {delivery.event_id for delivery in deliveries(db)} == {event}
+
+
 async def test_quotas_of_both_days_hold_when_midnight_passes_between_runners(db: psycopg.Connection, database_url: str):
     """Whoever decides on a user counts the runner's own day; the most severe events get what is left (SPEC B-7)."""
     users = [add_user(db, "pro") for _ in range(16)]
@@ -150,7 +201,7 @@ async def test_the_application_goes_on_writing_while_a_page_is_decided(db: psyco
     event = add_event(db)
     async with connect(database_url) as database, database.transaction() as page:
         plans = await plans_as_json(database, settings(database_url))
-        await page.run(phase.begin_page, key=FAN_OUT_PAGE_KEY)
+        await page.run(phase.begin_page, key=FAN_OUT_KEYS[0])
         made = await page.row(
             phase.fan_out_page, event_ids=[event], after_user=0, last_user=users[-1], now=NOW,
             time_zone="Europe/Amsterdam", plans=plans, allowlist=None, record=True,
