@@ -34,10 +34,10 @@ _WINDOW = timedelta(hours=24)
 _RECORD = "_yoyo_migration"
 _TABLES = (
     "events", "risk_events", "risk_indices", "asset_risk", "users", "user_plans", "plan_settings", "user_alert_prefs",
-    "alert_events", "user_alert_deliveries", "user_alert_digests", "user_alert_digest_items",
+    "alert_events", "user_alert_deliveries", "user_alert_quotas", "user_alert_digests", "user_alert_digest_items",
     "user_notification_settings", "user_channel_preferences", "alerts_engine_runs", "alerts_engine_run_items",
 )  # fmt: skip
-"""SPEC DB-5 and DB-6."""
+"""SPEC DB-5 and DB-6, and what the quotas are counted in."""
 
 _POOLER_REFUSES = "08P01"
 _POOLER_MIXES_UP = {"26000", "42P05"}

@@ -342,32 +342,28 @@ irregular AS (
                       AND d.user_id > $2
                       AND d.user_id <= $3) AS freed
 ),
-numbered AS NOT MATERIALIZED (
-    SELECT r.*,
-           CASE WHEN r.kind = 'instant' AND r.refusal IS NULL THEN (
-               SELECT d.quota_ordinal
-                 FROM user_alert_deliveries AS d
-                WHERE d.user_id = r.user_id
-                  AND d.channel = r.channel
-                  AND d.quota_day = (SELECT today FROM day)
-                  AND d.quota_ordinal IS NOT NULL
-                ORDER BY d.quota_ordinal DESC
-                LIMIT 1)
-           END AS ordinal
-      FROM ranked AS r
-    OFFSET 0  -- looked up once, although it is used twice
+-- What was made of a quota today. Where a row speaks of another day although something was made today, the time zone
+-- has changed, or somebody replayed an old moment: that leaves one unsure, as having no row does.
+quotas AS NOT MATERIALIZED (
+    SELECT q.user_id, q.channel,
+           CASE WHEN q.quota_day = day.today THEN q.made ELSE 0 END AS made,
+           q.quota_day <> day.today AND q.counted_at >= day.starts AS is_unsure
+      FROM user_alert_quotas AS q
+     CROSS JOIN day
+     WHERE q.user_id > $2
+       AND q.user_id <= $3
 ),
--- What is used of a quota costs one index probe, not a count of the day: the newest delivery's ordinal, and the few
--- rows that others wrote, less the few that failed. That can only be too high (after a DELETE), so a count is made
--- where it would refuse.
+-- What is used of a quota costs one row, not a count of the day: what was made, and the few rows that others wrote, less
+-- the few that failed. Where one is sure, that can only be too high (after a DELETE), so there is a look where it would
+-- refuse.
 estimated AS NOT MATERIALIZED (
-    SELECT n.*,
-           coalesce(n.ordinal, 0)
+    SELECT r.*, coalesce(q.made, 0) AS made, coalesce(q.is_unsure, TRUE) AS is_unsure,
+           coalesce(q.made, 0)
            + CASE WHEN (SELECT uncounted FROM irregular) THEN (
                SELECT count(*)
                  FROM user_alert_deliveries AS d
-                WHERE d.user_id = n.user_id
-                  AND d.channel = n.channel
+                WHERE d.user_id = r.user_id
+                  AND d.channel = r.channel
                   AND d.delivery_kind = 'instant'
                   AND d.quota_day IS NULL
                   AND d.status IN ('queued', 'sending', 'sent')
@@ -377,18 +373,27 @@ estimated AS NOT MATERIALIZED (
            - CASE WHEN (SELECT freed FROM irregular) THEN (
                SELECT count(*)
                  FROM user_alert_deliveries AS d
-                WHERE d.user_id = n.user_id
-                  AND d.channel = n.channel
+                WHERE d.user_id = r.user_id
+                  AND d.channel = r.channel
                   AND d.quota_day = (SELECT today FROM day)
                   AND d.status IN ('failed', 'skipped'))
              ELSE 0 END AS used
-      FROM numbered AS n
+      FROM ranked AS r
+      LEFT JOIN quotas AS q
+             ON q.user_id = r.user_id AND q.channel = r.channel AND r.kind = 'instant' AND r.refusal IS NULL
+    OFFSET 0  -- worked out once, although it is used twice
 ),
 counted AS NOT MATERIALIZED (
-    SELECT e.user_id, e.event_id, e.channel, e.kind, e.per_day, e.place, e.ordinal, e.refusal, e.facts,
-           e.twin_goes_first,
+    SELECT e.*,
            CASE WHEN e.kind = 'digest' OR e.refusal IS NOT NULL THEN NULL
-                WHEN $8 AND e.used + e.place <= e.per_day THEN e.used
+                WHEN $8 AND NOT e.is_unsure AND e.used + e.place <= e.per_day THEN e.used
+                -- Nothing was deleted: what the index has of today is what was made.
+                WHEN $8 AND NOT e.is_unsure AND e.made = (
+                     SELECT count(*)
+                       FROM user_alert_deliveries AS d
+                      WHERE d.user_id = e.user_id
+                        AND d.channel = e.channel
+                        AND d.quota_day = (SELECT today FROM day)) THEN e.used
                 ELSE (SELECT count(*)
                         FROM user_alert_deliveries AS d
                        WHERE d.user_id = e.user_id
@@ -400,27 +405,45 @@ counted AS NOT MATERIALIZED (
                          AND ($8 OR (d.created_at <= $4::timestamptz AND d.alert_event_id <> e.event_id))
                          AND (d.quota_day IS NULL
                               OR d.quota_day BETWEEN (SELECT today - 1 FROM day) AND (SELECT today + 1 FROM day)))
-           END AS used
+           END AS really_used
       FROM estimated AS e
 ),
 decided AS MATERIALIZED (
     SELECT c.user_id, c.event_id, c.channel, c.kind,
-           CASE WHEN c.kind = 'instant' THEN coalesce(c.ordinal, 0) + c.place END AS quota_ordinal,
-           coalesce(c.refusal, CASE WHEN c.used + c.place > c.per_day THEN 'quota' END) AS reason,
-           CASE WHEN NOT $8 THEN c.facts || jsonb_build_object('twin_goes_first', c.twin_goes_first, 'used', c.used)
+           -- If rows were counted after all, what was made is what explains that count.
+           c.made + c.really_used - c.used AS made,
+           coalesce(c.refusal, CASE WHEN c.really_used + c.place > c.per_day THEN 'quota' END) AS reason,
+           CASE WHEN NOT $8
+                THEN c.facts || jsonb_build_object('twin_goes_first', c.twin_goes_first, 'used', c.really_used)
            END AS facts
       FROM counted AS c
 ),
 delivered AS (
-    INSERT INTO user_alert_deliveries
-           (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal)
-    SELECT d.user_id, d.event_id, d.channel, d.kind, $4,
-           CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END, d.quota_ordinal
+    INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day)
+    SELECT d.user_id, d.event_id, d.channel, d.kind, $4, CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END
       FROM decided AS d
      WHERE $8
        AND d.reason IS NULL
         ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
     RETURNING delivery_kind
+),
+-- What is noted may be too high by a delivery that somebody else has just written, which refuses nobody.
+spent AS NOT MATERIALIZED (
+    SELECT d.user_id, d.channel, max(d.made) + count(*) AS made
+      FROM decided AS d
+     WHERE $8
+       AND d.reason IS NULL
+       AND d.kind = 'instant'
+     GROUP BY d.user_id, d.channel
+),
+noted AS (
+    INSERT INTO user_alert_quotas AS q (user_id, channel, quota_day, made, counted_at)
+    SELECT s.user_id, s.channel, (SELECT today FROM day), s.made, $4
+      FROM spent AS s
+        ON CONFLICT (user_id, channel) DO UPDATE
+       SET quota_day = excluded.quota_day,
+           made = excluded.made,
+           counted_at = greatest(q.counted_at, excluded.counted_at)
 ),
 made AS (
     SELECT count(*) AS deliveries, count(*) FILTER (WHERE delivery_kind = 'digest') AS digests FROM delivered

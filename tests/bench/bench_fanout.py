@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
-COLUMNS = "user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal"
+COLUMNS = "user_id, alert_event_id, channel, delivery_kind, created_at, quota_day"
 
 AUDIENCE = """
 INSERT INTO users (email, telegram_chat_id, phone_number, email_verified)

@@ -46,7 +46,7 @@ async def main(url, page_size, now):
 asyncio.run(main(*sys.argv[1:]))
 """
 
-ROWS = "SELECT alert_event_id, user_id, channel, delivery_kind, quota_day, quota_ordinal FROM user_alert_deliveries"
+ROWS = "SELECT alert_event_id, user_id, channel, delivery_kind, quota_day FROM user_alert_deliveries"
 DIFFERENT = f"""
 SELECT (SELECT count(*) FROM (SELECT * FROM undisturbed EXCEPT ALL {ROWS}) AS lost)
        + (SELECT count(*) FROM ({ROWS} EXCEPT ALL SELECT * FROM undisturbed) AS doubled)

@@ -26,9 +26,9 @@ MIDDLE, END = 10_000, 11_000
 """A page of a thousand users."""
 DELIVERIES = """
 INSERT INTO user_alert_deliveries
-       (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, quota_ordinal)
+       (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day)
 SELECT u.id, e.id, 'email', 'instant', $1::timestamptz - make_interval(days => e.id::int),
-       ($1::timestamptz - make_interval(days => e.id::int))::date, 1
+       ($1::timestamptz - make_interval(days => e.id::int))::date
   FROM users AS u
  CROSS JOIN alert_events AS e
  WHERE e.fanout_completed_at IS NOT NULL

@@ -176,6 +176,12 @@ CHECKSUMS = {
     "0016.required_columns.sql": "4312430b9b4de575",
     "0017.indexes.rollback.sql": "d79b7306d0722883",
     "0017.indexes.sql": "5066e83276c5cb8b",
+    "0018.quota_counts.rollback.sql": "26a89b719045e52a",
+    "0018.quota_counts.sql": "74d915eae982e73b",
+    "0019.quota_index.rollback.sql": "3c1aef2eb8478fb9",
+    "0019.quota_index.sql": "557e8a4a2f455b30",
+    "0020.no_quota_ordinal.rollback.sql": "3c3958ec35eaf516",
+    "0020.no_quota_ordinal.sql": "214131e806207bb2",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Mend the shape in a new file."""

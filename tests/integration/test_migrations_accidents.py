@@ -58,7 +58,8 @@ def test_a_lock_row_of_a_killed_process_is_cleared(bare_database_url):
     ("migration", "index"),
     [
         ("0012.unique_keys", "user_alert_deliveries_once_key"),
-        ("0017.indexes", "user_alert_deliveries_quota_idx"),
+        ("0017.indexes", "user_alert_deliveries_uncounted_idx"),
+        ("0019.quota_index", "user_alert_deliveries_user_idx"),
     ],
 )
 def test_an_index_whose_building_was_killed_is_built_again(bare_database_url, migration, index):
