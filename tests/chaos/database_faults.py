@@ -70,9 +70,9 @@ async def disk_full(url: str, sends: int) -> Result:
     async with stage("disk full at settle", url, sends) as play:
         running = asyncio.ensure_future(play.run())
         await play.reach(play.total // 3, running)
-        play.execute(FILL_DISK)
+        await asyncio.to_thread(play.execute, FILL_DISK)  # it waits for statements of the run that is under way
         await _blocked(play.url)
-        play.execute(EMPTY_DISK)
+        await asyncio.to_thread(play.execute, EMPTY_DISK)
         report = await running
         play.expect(report.status == "success", report.error)
         play.expect(report.phases[0].counts["sent"] == play.total, report.phases[0].counts)

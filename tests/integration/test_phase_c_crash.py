@@ -212,7 +212,7 @@ async def test_a_claim_that_fails_lets_what_is_under_way_finish(world: World):
         world.fault(destination(number, "email"), delay=0.3 if number <= 6 else 1.0)
     running = asyncio.ensure_future(world.run({"send_concurrency": 12}))
     await world.sandbox.wait_for_requests(12)
-    world.execute("ALTER TABLE users RENAME TO people")
+    await asyncio.to_thread(world.execute, "ALTER TABLE users RENAME TO people")
     report = await running
     assert report.status == "failed"
     assert world.statuses == {"sent": 12}
