@@ -33,7 +33,12 @@ SELECT u.id, e.id, 'email', 'instant', $1::timestamptz - make_interval(days => e
  CROSS JOIN alert_events AS e
  WHERE e.fanout_completed_at IS NOT NULL
 """
-BIG_TABLES = {"user_alert_deliveries", "users", "user_plans", "user_alert_prefs"}
+QUOTAS = """
+INSERT INTO user_alert_quotas (user_id, channel, quota_day, made, counted_at)
+SELECT u.id, 'email', $1::timestamptz::date, 1, $1::timestamptz
+  FROM users AS u
+"""
+BIG_TABLES = {"user_alert_deliveries", "user_alert_quotas", "users", "user_plans", "user_alert_prefs"}
 
 
 @pytest.fixture
@@ -46,6 +51,7 @@ async def filled(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         await add_event(connection, f"event {number}", NOW - timedelta(hours=1))
     await connection.execute("UPDATE alert_events SET fanout_completed_at = created_at WHERE id < $1", EVENTS)
     await connection.execute(DELIVERIES, NOW)
+    await connection.execute(QUOTAS, NOW)
     await connection.execute("VACUUM ANALYZE")
     yield connection
     await connection.close()

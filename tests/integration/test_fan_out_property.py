@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from alerts_engine import AlertsEngine, Phase, Settings
+from alerts_engine.phases import fan_out as phase
 from alerts_engine.types import Kind, Status
 from tests.oracle.fan_out import FanOut, fan_out
 from tests.oracle.strategies import (
@@ -81,6 +82,17 @@ def test_quotas_count_the_local_day(database_url: str, world: World):
 def test_a_later_run_decides_on_what_the_first_one_left(database_url: str, history: tuple[World, ...]):
     """Also when events have lost their marker and must not be delivered twice (SPEC B-2, B-7)."""
     asyncio.run(_compare(database_url, history))
+
+
+@pytest.mark.slow
+@_examples(EXAMPLES // 2)
+@given(history=histories(worlds() | quota_worlds()))
+def test_pages_side_by_side_decide_as_one_would(database_url: str, history: tuple[World, ...]):
+    """Of two users each, down to the counts (SPEC B-2, B-8)."""
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in ("SMALLEST_PAGE", "LARGEST_PAGE", "WORTH_TWO_PAGES"):
+            patch.setattr(phase, limit, 2)
+        asyncio.run(_compare(database_url, history))
 
 
 # --- the comparison ----------------------------------------------------------------------------------------
