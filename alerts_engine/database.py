@@ -135,14 +135,27 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """One connection for as long as the block runs."""
+        """One connection for as long as the block runs; nothing of the session outlasts it, such as its locks."""
+        async with self._lent() as connection:
+            try:
+                yield Session(connection)
+            finally:
+                try:
+                    await asyncio.shield(connection.reset(timeout=_CONNECT_TIMEOUT_SECONDS))
+                except Exception:  # noqa: BLE001 - a connection that cannot be reset is not used again
+                    with suppress(Exception):
+                        connection.terminate()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection as it comes, and goes: our own statements leave nothing behind that had to be reset."""
         with _as_our_errors(_CONNECT):
             connection = await self._pool.acquire(timeout=_CONNECT_TIMEOUT_SECONDS)
         try:
-            yield Session(connection)
+            yield connection
         finally:
             try:
-                await asyncio.shield(self._pool.release(connection, timeout=_CONNECT_TIMEOUT_SECONDS))
+                await self._pool.release(connection, timeout=_CONNECT_TIMEOUT_SECONDS)
             except Exception:  # noqa: BLE001 - whatever a dead connection raises here, what it was for is over
                 with suppress(Exception):
                     connection.terminate()
@@ -161,15 +174,15 @@ class Database:
                 yield session
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
-        async with self.session() as session:
-            return await session.rows(statement, **values)
+        async with self._lent() as connection:
+            return await Session(connection).rows(statement, **values)
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
-        async with self.session() as session:
-            await session.run(statement, **values)
+        async with self._lent() as connection:
+            await Session(connection).run(statement, **values)
 
 
 @asynccontextmanager
@@ -186,6 +199,7 @@ async def connect(url: str, *, most_connections: int = 10) -> AsyncIterator[Data
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=_COMMAND_TIMEOUT_SECONDS,
             init=_prepare_connection,
+            reset=_leave_as_is,
             server_settings={"TimeZone": "UTC", "application_name": "alerts-engine"},
         )
     try:
@@ -200,6 +214,10 @@ async def connect(url: str, *, most_connections: int = 10) -> AsyncIterator[Data
 async def _prepare_connection(connection: asyncpg.Connection) -> None:
     for type_name in ("json", "jsonb"):
         await connection.set_type_codec(type_name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def _leave_as_is(_connection: asyncpg.Connection) -> None:
+    """Spare each statement a round trip; asyncpg has ended an open transaction by then."""
 
 
 def _only(rows: list[Row], statement: Statement[Row]) -> Row:

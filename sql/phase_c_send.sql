@@ -172,6 +172,10 @@ due AS (
      ORDER BY created_at, id
      LIMIT $2
 ),
+-- A claim need not wait for the disk: every send waits for the commit of begin_deliveries, which takes it along.
+unhurried AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', TRUE) AS mode
+),
 claimed AS (
     UPDATE user_alert_deliveries AS d
        SET status = 'sending',
@@ -179,7 +183,9 @@ claimed AS (
            lease_expires_at = coalesce($5::timestamptz, now()) + $4::interval,
            send_started_at = NULL
       FROM due
+     CROSS JOIN unhurried
      WHERE d.id = due.id
+       AND unhurried.mode = 'off'
     RETURNING d.id, d.user_id, d.alert_event_id, d.attempts, d.created_at
 )
 SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
@@ -239,6 +245,10 @@ due AS (
      ORDER BY window_end, id
      LIMIT $2
 ),
+-- As for deliveries.
+unhurried AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', TRUE) AS mode
+),
 claimed AS (
     UPDATE user_alert_digests AS g
        SET status = 'sending',
@@ -246,7 +256,9 @@ claimed AS (
            lease_expires_at = coalesce($5::timestamptz, now()) + $4::interval,
            send_started_at = NULL
       FROM due
+     CROSS JOIN unhurried
      WHERE g.id = due.id
+       AND unhurried.mode = 'off'
     RETURNING g.id, g.user_id, g.period, g.window_start, g.window_end, g.digest_key, g.attempts, g.created_at
 )
 SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
