@@ -37,7 +37,7 @@ UNASKED_PAUSE_SECONDS = 1.0
 LONGEST_FAILING_SECONDS = 60.0
 """Outcomes that cannot be written for so long end the lane."""
 _REFILL_SHARE = 16
-"""A claim is made when an eighth of the lane is free: one statement for many rows, and few places that stay empty."""
+"""A claim is made when a sixteenth of the lane is free: one statement for many rows, and few places that stay empty."""
 _MOST_UNWRITTEN = 4
 """Times the concurrency: outcomes that the database takes too slowly are not piled up without end."""
 _LONGEST_WAIT_SECONDS = 1.0
