@@ -53,7 +53,8 @@ bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 bench-digests: $(INSTALLED)  ## digests beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_digests
 
-bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop
+bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, pgqueuer and procrastinate
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.bench.bench_send
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table

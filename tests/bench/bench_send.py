@@ -1,8 +1,9 @@
 """``make bench-send``: phase C beside a bare aiohttp loop that posts the same bodies to the same server (section 16).
 
 The sandbox runs in a process of its own. The loop has as many workers as phase C has sends in flight, reads every
-answer, and knows neither a database nor an outcome. Rounds take turns; the ratio is that of the medians. A server that
-answers at once makes it a contest for the processor, in which PostgreSQL takes part; real ones take 50 ms and more.
+answer, and knows neither a database nor an outcome. pgqueuer and procrastinate make the same posts as jobs. Rounds take
+turns; the ratios are those of the medians. A server that answers at once makes it a contest for the processor, in which
+PostgreSQL takes part; real ones take 50 ms and more.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ from alerts_engine import AlertsEngine, Phase, schema
 from alerts_engine.channels import create_session
 from alerts_engine.commands.frame import run_loop
 from alerts_engine.embedded import embedded_postgres
+from tests.bench.other_queues import pgqueuer_seconds, procrastinate_seconds
 from tests.chaos import ground
 from tests.chaos.stage import base_urls
 from tests.chaos.storm import remote_sandbox
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
     from tests.chaos.storm import RemoteSandbox
 
 FOLDER = Path(__file__).parent.parent.parent / ".alerts-engine" / "bench"
 _ACCEPTED = {"messageId": "<1>", "sid": "SM1", "ok": True, "result": {"message_id": 1}}
+OTHERS = {"pgqueuer": pgqueuer_seconds, "procrastinate": procrastinate_seconds}
 _PATIENT = {"send_timeout_seconds": 20, "send_lease_seconds": 60}
 AGAIN = """
 UPDATE user_alert_deliveries
@@ -49,7 +54,7 @@ def main() -> None:
     options = _options()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with embedded_postgres(FOLDER) as server:
-        run_loop(_bench(_fresh_database(server), options))
+        run_loop(_bench(server, options))
 
 
 def _options() -> argparse.Namespace:
@@ -59,22 +64,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--channel", choices=("email", "telegram", "sms"), default="email")
     parser.add_argument(
-        "--delays", type=float, nargs="+", default=[0.0, 0.02, 0.1], help="seconds until the server answers"
+        "--delays", type=float, nargs="+", default=[0.0, 0.02, 0.05], help="seconds until the server answers"
     )
     parser.add_argument("--profile", action="store_true", help="profile phase C instead of comparing it")
     return parser.parse_args()
 
 
-def _fresh_database(server: str) -> str:
+def _fresh_database(server: str, name: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS bench_send WITH (FORCE)")
-        connection.execute("CREATE DATABASE bench_send")
-    url = server.replace("/postgres?", "/bench_send?")
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.replace("/postgres?", f"/{name}?")
+
+
+async def _bench(server: str, options: argparse.Namespace) -> None:
+    url = _fresh_database(server, "bench_send")
     schema.apply(url)
-    return url
-
-
-async def _bench(url: str, options: argparse.Namespace) -> None:
+    others = {queue: _fresh_database(server, f"bench_{queue}") for queue in OTHERS}
     ground.seed(url, options.messages, (options.channel,))
     requests = await _record(url, options)
     async with remote_sandbox() as sandbox:
@@ -87,12 +93,14 @@ async def _bench(url: str, options: argparse.Namespace) -> None:
             return
         table = _table(options)
         for delay in options.delays:
-            bare, engine = [], []
             await _answer_after(sandbox, delay)
+            took: dict[str, list[float]] = {name: [] for name in ("bare", "engine", *OTHERS)}
             for _ in range(options.rounds):
-                bare.append(await _bare_loop(sandbox, requests, options.concurrency))
-                engine.append(await _phase_c(url, sandbox, options))
-            _add_row(table, options.messages, delay, bare, engine)
+                took["bare"].append(await _bare_loop(sandbox, requests, options.concurrency))
+                took["engine"].append(await _phase_c(url, sandbox, options))
+                for queue, work in OTHERS.items():
+                    took[queue].append(await _other(work, others[queue], sandbox, requests, options.concurrency))
+            _add_row(table, options.messages, delay, took)
     Console(width=120).print(table)
 
 
@@ -136,14 +144,36 @@ async def _bare_loop(sandbox: RemoteSandbox, requests: list[dict[str, Any]], con
 
         async def work() -> None:
             for request in waiting:
-                target = sandbox.url + request["path"]
-                async with session.post(target, headers=request["headers"], **request["body"]) as answer:
-                    await answer.json()
-                    assert answer.status in {200, 201}
+                await _post(session, sandbox, request)
 
         started = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(concurrency)))
         return time.perf_counter() - started
+
+
+async def _post(session: ClientSession, sandbox: RemoteSandbox, request: dict[str, Any]) -> None:
+    target = sandbox.url + request["path"]
+    async with session.post(target, headers=request["headers"], **request["body"]) as answer:
+        await answer.json()
+        assert answer.status in {200, 201}
+
+
+async def _other(
+    work: Any, url: str, sandbox: RemoteSandbox, requests: list[dict[str, Any]], concurrency: int
+) -> float:
+    """Another queue makes the same posts; each must have arrived."""
+    await _clear(sandbox)
+    posted = 0
+    async with create_session(connections=concurrency) as session:
+
+        async def post(number: int) -> None:
+            nonlocal posted
+            await _post(session, sandbox, requests[number])
+            posted += 1
+
+        seconds = await work(url, post, len(requests), concurrency)
+    assert posted == len(requests), posted
+    return seconds
 
 
 async def _phase_c(url: str, sandbox: RemoteSandbox, options: argparse.Namespace) -> float:
@@ -170,14 +200,16 @@ def _table(options: argparse.Namespace) -> Table:
         title=f"{options.messages:,} messages by {options.channel}, {options.concurrency} in flight, "
         f"median of {options.rounds} rounds in turns"
     )
-    for column in ("server answers after", "bare aiohttp loop", "phase C", "phase C / bare (bar: 85 %)"):
+    for column in ("server answers after", "bare aiohttp loop", "phase C", "phase C / bare (bar: 85 %)", *OTHERS):
         table.add_column(column, justify="right")
     return table
 
 
-def _add_row(table: Table, messages: int, delay: float, bare: list[float], engine: list[float]) -> None:
-    rates = [messages / statistics.median(rounds) for rounds in (bare, engine)]
-    table.add_row(f"{delay * 1000:.0f} ms", *(f"{rate:,.0f}/s" for rate in rates), f"{rates[1] / rates[0]:.0%}")
+def _add_row(table: Table, messages: int, delay: float, took: dict[str, list[float]]) -> None:
+    rate = {name: messages / statistics.median(rounds) for name, rounds in took.items()}
+    shown = {name: f"{one:,.0f}/s" for name, one in rate.items()}
+    ratio = f"{rate['engine'] / rate['bare']:.0%}"
+    table.add_row(f"{delay * 1000:.0f} ms", shown["bare"], shown["engine"], ratio, *(shown[name] for name in OTHERS))
 
 
 if __name__ == "__main__":
