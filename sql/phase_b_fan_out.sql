@@ -328,8 +328,8 @@ ranked AS NOT MATERIALIZED (
       FROM screened AS s
      WHERE (SELECT count(*) FROM events) > 1
 ),
--- Rows of this page that make the newest ordinal of a day differ from what is used: those that others wrote, and those
--- that failed. Mostly there are none.
+-- Whether this page has rows that make what is used of a quota differ from what was made: those that others wrote, and
+-- those that failed. Mostly there are none.
 irregular AS (
     SELECT EXISTS (SELECT FROM user_alert_deliveries AS d
                     WHERE d.delivery_kind = 'instant'
