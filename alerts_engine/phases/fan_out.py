@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVENTS_AT_ONCE = 1_000
 """They compete for the quotas together, the most severe first (B-7)."""
 DECISIONS_PER_PAGE = 40_000
-LARGEST_PAGE, SMALLEST_PAGE = 20_000, 500
+LARGEST_PAGE, SMALLEST_PAGE = 20_000, 200
 WORTH_TWO_PAGES = 4_000
 """Decisions from which on an audience is divided; fewer become visible in one transaction (B-2)."""
 _NEIGHBOUR_TIMEOUT_SECONDS = 3.0
