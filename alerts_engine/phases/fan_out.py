@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.errors import DatabaseUnreachableError
+from alerts_engine.errors import AlertsEngineError
 from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import command, statement
@@ -210,7 +210,7 @@ class _Decisions:
                 if neighbour is not None:
                     await neighbour.run(begin_page, key=FAN_OUT_KEYS[1])
                 return neighbour
-        except (TimeoutError, DatabaseUnreachableError):
+        except (TimeoutError, AlertsEngineError):  # such as too many connections: one of them is enough
             await stack.aclose()
             return None
 

@@ -32,7 +32,7 @@ from tests.oracle.fan_out import fan_out as decide
 from tests.oracle.world import Delivery, Event, Preference, User, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     import psycopg
@@ -138,13 +138,28 @@ async def test_nothing_is_decided_while_a_page_of_another_runner_is_open(
     assert deliveries(db) == {*world.deliveries, *decide(world).created}
 
 
-async def test_a_fan_out_needs_one_connection_and_takes_two_where_it_can(db: psycopg.Connection, database_url: str):
+@pytest.fixture
+def one_at_a_time(db: psycopg.Connection, database_url: str) -> Iterator[str]:
+    """The URL of somebody who may do all with the tables, on one connection."""
+    role = f"{db.info.dbname}_once"
+    db.execute(f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 1')
+    for kind in ("TABLES", "SEQUENCES"):
+        db.execute(f'GRANT ALL ON ALL {kind} IN SCHEMA public TO "{role}"')
+    yield database_url.replace("postgres@", f"{role}@")
+    db.execute(f'DROP OWNED BY "{role}"')
+    db.execute(f'DROP ROLE "{role}"')
+
+
+@pytest.mark.parametrize("limited_by", ["pool", "server"])
+async def test_a_fan_out_needs_one_connection_and_takes_two_where_it_can(
+    db: psycopg.Connection, database_url: str, one_at_a_time: str, limited_by: str
+):
     """With none to spare the pages come one by one, to the same end (SPEC B-2)."""
     world = crowd(db)
-    async with connect(database_url, most_connections=1) as database:
-        await phase.fan_out(
-            PhaseContext(database, settings(database_url, plan_quotas=QUOTAS), "run", NOW), phase.FanOutCounts()
-        )
+    url, most = (database_url, 1) if limited_by == "pool" else (one_at_a_time, 5)
+    async with connect(url, most_connections=most) as database:
+        runner = PhaseContext(database, settings(database_url, plan_quotas=QUOTAS), "run", NOW)
+        await phase.fan_out(runner, phase.FanOutCounts())
     assert deliveries(db) == {*world.deliveries, *decide(world).created}
 
 
