@@ -31,7 +31,7 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     PhaseOption,
     Verbose,
 )
-from alerts_engine.types import Phase
+from alerts_engine.types import SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from alerts_engine.commands.console import Console
@@ -97,7 +97,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
     phase: PhaseOption = Phase.ALL,
     dry_run: DryRun = False,
     batch_size: BatchSize = None,
-    since_hours: SinceHours = 24,
+    since_hours: SinceHours = SINCE_HOURS,
     now: Now = None,
     as_json: AsJson = False,
     log_json: LogJson = False,

@@ -29,7 +29,7 @@ from alerts_engine.phases.generate import GenerateCounts, generate, publish_even
 from alerts_engine.phases.send import list_sendable, send
 from alerts_engine.phases.send_counts import SendCounts
 from alerts_engine.settings import Settings, load_settings
-from alerts_engine.types import Phase
+from alerts_engine.types import SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -166,7 +166,7 @@ class AlertsEngine:
         phase: Phase = Phase.ALL,
         *,
         dry_run: bool = False,
-        since_hours: float = 24,
+        since_hours: float = SINCE_HOURS,
         batch_size: int | None = None,
         now: datetime | None = None,
     ) -> RunReport:
@@ -201,6 +201,9 @@ class AlertsEngine:
             error = "stopped by a signal" if self._stopping.is_set() else ""
         except AlertsEngineError as caught:
             error = self._redaction.text(str(caught))
+            raise
+        except Exception as caught:  # a bug; its text may hold what must not be kept
+            error = f"unexpected {type(caught).__name__}"
             raise
         finally:
             report = await asyncio.shield(self._close(order, history, started_at, status, error))

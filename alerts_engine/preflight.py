@@ -18,7 +18,7 @@ from alerts_engine.runs import check_migrated, database_now
 from alerts_engine.session_locks import session_locks_work
 from alerts_engine.settings import variable_name
 from alerts_engine.statements import migration_ids, rule_files, statement
-from alerts_engine.types import Channel, Phase
+from alerts_engine.types import SINCE_HOURS, Channel, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from alerts_engine.database import Database
     from alerts_engine.settings import SettingProblem, Settings
     from alerts_engine.statements import RuleFile
-
-_WINDOW = timedelta(hours=24)
-"""What ``--since-hours`` is unless it is given (SPEC B-1)."""
 
 _RECORD = "_yoyo_migration"
 _TABLES = (
@@ -240,11 +237,11 @@ class _Inspection:
 
     async def _waiting(self, database: Database) -> None:
         now = await database_now(database)
-        outside = (await database.row(events_outside_window, now=now, since=_WINDOW)).count
+        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
         if outside:
             self._findings.warnings.append(
-                f"{outside} event(s) were never fanned out and are older than 24 hours: run --phase b --since-hours 0 "
-                "fans them out"
+                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
+                "run --phase b --since-hours 0 fans them out"
             )
         held = (await database.row(held_deliveries)).deliveries
         if held:

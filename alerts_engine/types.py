@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+SINCE_HOURS = 24
+"""How young an event must be to be fanned out, unless ``--since-hours`` says otherwise (SPEC B-1)."""
+
 
 class Phase(StrEnum):
     """One step of the chain; ``ALL`` is A → B → D → C (SPEC section 3)."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from alerts_engine.commands.console import moment_text, table_of
 from alerts_engine.phases.explain import Verdict
-from alerts_engine.types import Channel, Kind, Status
+from alerts_engine.types import SINCE_HOURS, Channel, Kind, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from alerts_engine.phases.explain import Decision, DeliveryState, Explanation, Facts, Preference
 
-_USUAL_WINDOW = timedelta(hours=24)
 _CONDITIONS = {
     "enabled": "switched off",
     "alert_type": "another type",
@@ -67,8 +66,8 @@ def _as_of(explanation: Explanation) -> str:
     if explanation.event.reached:
         return f"decided as of the fan-out, {moment_text(explanation.decided_at)} UTC; {today}"
     said = f"not fanned out yet: what the fan-out would decide now, {moment_text(explanation.decided_at)} UTC; {today}"
-    if explanation.decided_at - explanation.event.created_at > _USUAL_WINDOW:
-        said += "\nolder than 24 hours: only a run with a larger --since-hours takes it"
+    if explanation.decided_at - explanation.event.created_at > timedelta(hours=SINCE_HOURS):
+        said += f"\nolder than {SINCE_HOURS} hours: only a run with a larger --since-hours takes it"
     return said
 
 

@@ -61,13 +61,10 @@ def explain(  # noqa: PLR0917 - typer gives them by name
 
 
 async def _explain(settings: Settings, user_id: int, event_id: int | None) -> list[Explanation]:
-    from alerts_engine.database import connect
-    from alerts_engine.phases.explain import explain as explain_events
-    from alerts_engine.runs import database_now
+    from alerts_engine.engine import AlertsEngine
 
-    async with connect(url_of(settings)) as database:
-        now = await database_now(database)
-        return await explain_events(database, settings, user_id=user_id, event_id=event_id, now=now)
+    async with AlertsEngine(settings) as engine:
+        return await engine.explain(user_id, event_id)
 
 
 def _as_json(explanation: Explanation) -> dict[str, Any]:

@@ -41,7 +41,7 @@ events_to_tell = statement("phase_c_send", "events_to_tell", EventToTell)
 
 
 class Alerts:
-    """The alerts of one run; the newest 2,000 events are remembered."""
+    """The alerts of one run, remembered up to about 2,000 events. Several lanes ask at the same time."""
 
     def __init__(self, database: Executor) -> None:
         self._database = database
@@ -50,13 +50,17 @@ class Alerts:
     async def of(self, event_ids: Iterable[int]) -> Mapping[int, KnownAlert]:
         """The alerts of these events, by event id; reads only those that are not known."""
         wanted = set(event_ids)
-        unknown = wanted - self._known.keys()
+        # Taken out before anything is awaited: meanwhile another lane may have all of them forgotten.
+        found = {event_id: self._known[event_id] for event_id in wanted & self._known.keys()}
+        unknown = wanted - found.keys()
         if unknown:
-            if len(self._known) + len(unknown) > _MOST_KEPT:
-                self._known = {known: self._known[known] for known in wanted - unknown}
-            for row in await self._database.rows(events_to_tell, event_ids=sorted(unknown)):
-                self._known[row.id] = KnownAlert(row.event_fingerprint, _alert_of(row))
-        return self._known
+            rows = await self._database.rows(events_to_tell, event_ids=sorted(unknown))
+            read = {row.id: KnownAlert(row.event_fingerprint, _alert_of(row)) for row in rows}
+            if len(self._known) + len(read) > _MOST_KEPT:
+                self._known.clear()
+            self._known |= read
+            found |= read
+        return found
 
 
 def _alert_of(row: EventToTell) -> Alert:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from alerts_engine.types import SINCE_HOURS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -43,7 +45,7 @@ class PhaseContext:
     replayed_now: datetime | None = None
     """``--now`` alone; ``None`` lets each statement of phase C read the database's clock."""
     dry_run: bool = False
-    since_hours: float = 24
+    since_hours: float = SINCE_HOURS
     batch_size: int | None = None
     lock: PhaseLock | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

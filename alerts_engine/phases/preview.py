@@ -76,7 +76,7 @@ async def digest_preview(database: Executor, digest_id: int) -> Previewed:
     if not found:
         raise NotFoundError(f"there is no digest {digest_id}")
     digest = found[0]
-    items = (await items_of(database, [digest_id])).get(digest_id, ())
+    items = (await items_of(database, [digest_id], Alerts(database))).get(digest_id, ())
     if not items:
         raise NotFoundError(f"digest {digest_id} has no items: it would be skipped, not sent")
     return Previewed(DigestContent(digest.period, digest.window_start, digest.window_end, items), digest.channel)

@@ -8,13 +8,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
-from alerts_engine.phases.alerts import Alerts
 from alerts_engine.phases.fan_out import Count
 from alerts_engine.statements import Statement, statement
 from alerts_engine.types import Alert, DigestContent, Period
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
+    from alerts_engine.phases.alerts import Alerts
 
 KEY_NAMESPACE = UUID("6f2e6c0e-5a0f-4a53-9d0c-2f7a4b8f6f11")
 """Idempotency keys are name-based UUIDs in this namespace: the same row has the same key for ever (SPEC C-12)."""
@@ -166,12 +166,10 @@ QUEUES: tuple[Queue, ...] = (DELIVERIES, DIGESTS)
 """In the order in which they are sent (SPEC C-1)."""
 
 
-async def items_of(
-    database: Executor, digest_ids: list[int], alerts: Alerts | None = None
-) -> dict[int, tuple[Alert, ...]]:
+async def items_of(database: Executor, digest_ids: list[int], alerts: Alerts) -> dict[int, tuple[Alert, ...]]:
     """The alerts in each of these digests, the most severe first."""
     rows = await database.rows(digest_items, digest_ids=digest_ids)
-    known = await (alerts or Alerts(database)).of(row.event_id for row in rows)
+    known = await alerts.of(row.event_id for row in rows)
     return {
         digest: tuple(known[item.event_id].alert for item in items)
         for digest, items in groupby(rows, key=lambda row: row.digest_id)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +68,29 @@ class CommandLine:
 
     async def __call__(self, *arguments: str, program: tuple[str, ...] = (SCRIPT,), **settings: str) -> Answer:
         return await answer_of(await self.start(*arguments, program=program, **settings))
+
+    async def on_terminal(self, *arguments: str, code: int = 0, **settings: str) -> str:
+        """What a command shows on a wide terminal, without its colours; it must end with ``code``."""
+        master, slave = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            SCRIPT, *arguments, cwd=self.folder, stdin=slave, stdout=slave, stderr=slave,
+            env={**self.settings, "TERM": "xterm", "COLUMNS": "200", **settings},
+        )  # fmt: skip
+        os.close(slave)
+        shown = await asyncio.to_thread(_read_to_end, master)
+        assert await process.wait() == code, shown
+        return shown
+
+
+def _read_to_end(master: int) -> str:
+    pieces = []
+    try:
+        while piece := os.read(master, 4096):
+            pieces.append(piece)
+    except OSError:  # a terminal whose other end is closed
+        pass
+    os.close(master)
+    return re.sub(r"\x1b\[[\d;]*m", "", b"".join(pieces).decode())
 
 
 async def answer_of(process: asyncio.subprocess.Process) -> Answer:

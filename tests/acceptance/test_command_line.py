@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import pty
 import re
 import signal
 import sys
@@ -169,28 +166,10 @@ async def test_older_preflight_flag_looks_before_a_run(alerts_engine: CommandLin
 
 async def test_terminal_gets_a_table(alerts_engine: CommandLine):
     """People see a row per phase, not JSON, and no log lines between (section 3)."""
-    master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        SCRIPT, "run", cwd=alerts_engine.folder, env={**alerts_engine.settings, "TERM": "xterm", "COLUMNS": "100"},
-        stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
-    os.close(slave)
-    shown = await asyncio.to_thread(_read_to_end, master)
-    assert await process.wait() == 0
+    shown = await alerts_engine.on_terminal("run", COLUMNS="100")
     assert "nothing to do" in shown
     assert '"run_id"' not in shown
     assert "[info" not in shown
-
-
-def _read_to_end(master: int) -> str:
-    pieces = []
-    try:
-        while piece := os.read(master, 4096):
-            pieces.append(piece)
-    except OSError:  # a terminal whose other end is closed
-        pass
-    os.close(master)
-    return b"".join(pieces).decode()
 
 
 async def test_held_lock_skips_the_phase_and_succeeds(alerts_engine: CommandLine, postgresql: psycopg.Connection):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import pty
-import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.conftest import SCRIPT, add_news, fingerprints
+from tests.acceptance.conftest import add_news, fingerprints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,30 +33,6 @@ def assert_one_line(answer: Answer, *words: str) -> None:
     assert answer.err.count("\n") == 1
     for word in words:
         assert word in answer.err
-
-
-async def on_terminal(alerts_engine: CommandLine, *arguments: str) -> str:
-    """What a command shows on a wide terminal."""
-    master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        SCRIPT, *arguments, cwd=alerts_engine.folder, env={**alerts_engine.settings, "TERM": "xterm", "COLUMNS": "200"},
-        stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
-    os.close(slave)
-    shown = await asyncio.to_thread(_read_to_end, master)
-    assert await process.wait() == 0, shown
-    return shown
-
-
-def _read_to_end(master: int) -> str:
-    pieces = []
-    try:
-        while piece := os.read(master, 4096):
-            pieces.append(piece)
-    except OSError:  # a terminal whose other end is closed
-        pass
-    os.close(master)
-    return re.sub(r"\x1b\[[\d;]*m", "", b"".join(pieces).decode())
 
 
 @pytest.fixture
@@ -90,7 +62,7 @@ async def test_explain_tells_each_channel_with_its_facts(fanned_out: CommandLine
 
 async def test_explain_in_words_names_the_row_and_the_moment(fanned_out: CommandLine):
     """People read why, what happened since, and as of when (B-9)."""
-    shown = await on_terminal(fanned_out, "explain", "--user", "2", "--event", "1")
+    shown = await fanned_out.on_terminal("explain", "--user", "2", "--event", "1")
     assert "preference 2 matches; 0 of 20 a day used by other events (plan pro)" in shown
     assert "the user has no Telegram chat" in shown
     assert ": queued" in shown
@@ -101,7 +73,7 @@ async def test_explain_in_words_names_the_row_and_the_moment(fanned_out: Command
 async def test_explain_without_event_lists_the_newest(fanned_out: CommandLine):
     """A row per event, and hints how to go on."""
     assert len((await fanned_out("explain", "--user", "1")).json["explanations"]) == 1
-    shown = await on_terminal(fanned_out, "explain", "--user", "1")
+    shown = await fanned_out.on_terminal("explain", "--user", "1")
     assert "Pipeline shut" in shown
     assert "deliver: queued" in shown
 
@@ -109,7 +81,7 @@ async def test_explain_without_event_lists_the_newest(fanned_out: CommandLine):
 async def test_explain_shows_no_destination_and_no_message(fanned_out: CommandLine):
     """The headline is enough (O-3)."""
     said = await fanned_out("explain", "--user", "1", "--event", "1")
-    shown = await on_terminal(fanned_out, "explain", "--user", "1", "--event", "1")
+    shown = await fanned_out.on_terminal("explain", "--user", "1", "--event", "1")
     for text in (said.out + said.err, shown):
         assert "example.com" not in text
         assert "Flows stopped" not in text
@@ -333,4 +305,4 @@ async def test_templates_check_without_own_ones_says_so(alone: CommandLine):
     """Nothing to check is no failure (M-1)."""
     answer = await alone("templates", "check")
     assert (answer.code, json.loads(answer.out)) == (0, {"folder": None, "problems": []})
-    assert "ALERTS_TEMPLATES_DIR is not set" in await on_terminal(alone, "templates", "check")
+    assert "ALERTS_TEMPLATES_DIR is not set" in await alone.on_terminal("templates", "check")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.conftest import SCRIPT, fingerprints
+from tests.acceptance.conftest import fingerprints
 from tests.pooler import needs_pooler, pooler
 
 if TYPE_CHECKING:
@@ -43,14 +40,9 @@ async def test_ready_to_run(sending: CommandLine, postgresql: psycopg.Connection
 
 async def test_terminal_gets_a_list(alerts_engine: CommandLine):
     """People see marks and lines, not JSON (section 3)."""
-    master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        SCRIPT, "preflight", cwd=alerts_engine.folder, stdin=slave, stdout=slave, stderr=slave,
-        env={**alerts_engine.settings, "TERM": "dumb", "COLUMNS": "300", "TWILIO_ACCOUNT_SID": "very-secret-word"},
-    )  # fmt: skip
-    os.close(slave)
-    shown = await asyncio.to_thread(_read_to_end, master)
-    assert await process.wait() == 1
+    shown = await alerts_engine.on_terminal(
+        "preflight", code=1, TERM="dumb", COLUMNS="300", TWILIO_ACCOUNT_SID="very-secret-word"
+    )
     for line in (
         "✓ +the database answers",
         "– +email is not configured",
@@ -62,17 +54,6 @@ async def test_terminal_gets_a_list(alerts_engine: CommandLine):
         assert re.search(line, shown), (line, shown)
     assert '"db_ok"' not in shown
     assert "secret" not in shown
-
-
-def _read_to_end(master: int) -> str:
-    pieces = []
-    try:
-        while piece := os.read(master, 4096):
-            pieces.append(piece)
-    except OSError:  # a terminal whose other end is closed
-        pass
-    os.close(master)
-    return b"".join(pieces).decode()
 
 
 async def test_every_invalid_setting_is_an_error_and_hides_nothing(alerts_engine: CommandLine):

@@ -22,8 +22,9 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from alerts_engine import AlertsEngine, Phase, Settings, schema
+from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
+from tests.databases import fresh_database
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 BAR = 100_000
@@ -61,7 +62,7 @@ def _options() -> argparse.Namespace:
 
 
 async def _measure(server: str, items: int, events: int, rounds: int) -> dict[str, float]:
-    url = await _fresh_database(server, users=items // events, events=events)
+    url = await _with_audience(server, users=items // events, events=events)
     connection = await asyncpg.connect(url, server_settings={"TimeZone": "UTC"})
     grouping, plain, digests = [], [], 0
     async with AlertsEngine(Settings(database_url=url)) as engine:
@@ -86,13 +87,8 @@ async def _measure(server: str, items: int, events: int, rounds: int) -> dict[st
     }
 
 
-async def _fresh_database(server: str, *, users: int, events: int) -> str:
-    connection = await asyncpg.connect(server)
-    await connection.execute("DROP DATABASE IF EXISTS digests WITH (FORCE)")
-    await connection.execute("CREATE DATABASE digests")
-    await connection.close()
-    url = server.replace("/postgres?", "/digests?")
-    await asyncio.to_thread(schema.apply, url)
+async def _with_audience(server: str, *, users: int, events: int) -> str:
+    url = await asyncio.to_thread(fresh_database, server, "digests")
     connection = await asyncpg.connect(url)
     await connection.execute(AUDIENCE, users)
     await connection.execute(EVENTS, events, NOW)

@@ -22,9 +22,10 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from alerts_engine import AlertsEngine, Phase, Settings, schema
+from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.logs import configure_logging
+from tests.databases import drop_database, fresh_database
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -59,7 +60,7 @@ async def main() -> None:
     folder = Path.cwd() / ".alerts-engine" / "bench"
     with Console(stderr=True).status("Starting PostgreSQL") as status, embedded_postgres(folder) as server:
         results = [await _measure(server, size, options.rounds, status) for size in options.sizes]
-        await drop_database(server, "fanout")  # autovacuum and checkpoints of a million rows would go on beside
+        drop_database(server, "fanout")  # autovacuum and checkpoints of a million rows would go on beside
         late = await _first_and_fiftieth(server, options.late_size, status)
     _show(results, late)
 
@@ -72,21 +73,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def drop_database(server: str, name: str) -> None:
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await connection.execute("CHECKPOINT")
-    await connection.close()
-
-
-async def fresh_database(server: str, name: str, users: int) -> str:
-    """A migrated database with an audience of so many users; its URL."""
-    await drop_database(server, name)
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    url = server.replace("/postgres?", f"/{name}?")
-    await asyncio.to_thread(schema.apply, url)
+async def _with_audience(server: str, name: str, users: int) -> str:
+    url = await asyncio.to_thread(fresh_database, server, name)
     connection = await asyncpg.connect(url)
     await add_audience(connection, users)
     await connection.close()
@@ -125,7 +113,7 @@ async def _fan_out_seconds(engine: AlertsEngine, now: datetime) -> float:
 async def _measure(server: str, users: int, rounds: int, status: Status) -> dict[str, float]:
     """Fan-out and plain insert in turns; the medians of both."""
     status.update(f"{users:,} users: filling the database")
-    url = await fresh_database(server, "fanout", users)
+    url = await _with_audience(server, "fanout", users)
     connection = await asyncpg.connect(url, server_settings={"TimeZone": "UTC"})
     ours, plain = [], []
     async with AlertsEngine(Settings(database_url=url)) as engine:
@@ -163,7 +151,7 @@ async def _first_and_fiftieth(server: str, users: int, status: Status) -> dict[s
 
     Medians of the first and the last five; the very first of all warms up.
     """
-    url = await fresh_database(server, "late", users)
+    url = await _with_audience(server, "late", users)
     connection = await asyncpg.connect(url)
     await connection.execute("TRUNCATE user_plans; INSERT INTO user_plans SELECT id, 'enterprise' FROM users")
     await connection.execute("VACUUM ANALYZE")

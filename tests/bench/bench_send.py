@@ -19,14 +19,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 from rich.table import Table
 
-from alerts_engine import AlertsEngine, Phase, schema
+from alerts_engine import AlertsEngine, Phase
 from alerts_engine.channels import create_session
 from alerts_engine.commands.frame import run_loop
 from alerts_engine.embedded import embedded_postgres
@@ -34,6 +33,7 @@ from tests.bench.other_queues import pgqueuer_seconds, procrastinate_seconds
 from tests.chaos import ground
 from tests.chaos.stage import base_urls
 from tests.chaos.storm import remote_sandbox
+from tests.databases import fresh_database
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -70,17 +70,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _fresh_database(server: str, name: str) -> str:
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.replace("/postgres?", f"/{name}?")
-
-
 async def _bench(server: str, options: argparse.Namespace) -> None:
-    url = _fresh_database(server, "bench_send")
-    schema.apply(url)
-    others = {queue: _fresh_database(server, f"bench_{queue}") for queue in OTHERS}
+    url = fresh_database(server, "bench_send")
+    others = {queue: fresh_database(server, f"bench_{queue}", migrated=False) for queue in OTHERS}
     ground.seed(url, options.messages, (options.channel,))
     requests = await _record(url, options)
     async with remote_sandbox() as sandbox:

@@ -21,7 +21,8 @@ from rich.console import Console
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.logs import configure_logging
-from tests.bench.bench_fanout import add_audience, add_event, fresh_database
+from tests.bench.bench_fanout import add_audience, add_event
+from tests.databases import fresh_database
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 MOST_STARTS = 200
@@ -167,7 +168,7 @@ async def main() -> None:
         Console(stderr=True).status(f"Killing fan-outs to {options.users:,} users"),
         embedded_postgres(folder) as server,
     ):
-        url = await fresh_database(server, "resume", 0)
+        url = await asyncio.to_thread(fresh_database, server, "resume")
         outcome = await resume(Storm(url, options.users, options.page_size, options.most_pages, options.seed))
     print(outcome)
     sys.exit(0 if outcome.holds else 1)

@@ -10,16 +10,15 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import structlog
 from rich.console import Console
 from rich.table import Table
 
-from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
 from tests.chaos import database_faults, provider_faults, runner_faults
 from tests.chaos.ground import PROVIDERS, Result
 from tests.chaos.storm import digest_storm, sending_storm
+from tests.databases import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -39,7 +38,7 @@ def main() -> None:
         for number, (name, scenario) in enumerate(_scenarios(options)):
             if options.only in name:
                 console.print(f"[dim]{name} …[/dim]")
-                results.append(_play(name, scenario, _fresh_database(server, f"chaos_{number}")))
+                results.append(_play(name, scenario, fresh_database(server, f"chaos_{number}")))
     console.print(_table(results))
     sys.exit(0 if all(result.holds for result in results) else 1)
 
@@ -67,15 +66,6 @@ def _play(name: str, scenario: Scenario, url: str) -> Result:
         return asyncio.run(scenario(url))
     except Exception as error:  # noqa: BLE001 - the other scenarios shall be played too
         return Result(name, lost=-1, notes=[f"{type(error).__name__}: {error}"])
-
-
-def _fresh_database(server: str, name: str) -> str:
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-    url = server.replace("/postgres?", f"/{name}?")
-    schema.apply(url)
-    return url
 
 
 def _table(results: list[Result]) -> Table:

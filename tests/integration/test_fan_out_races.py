@@ -56,6 +56,13 @@ def db(postgresql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> psyco
     return prepared(postgresql)
 
 
+WAITING = """
+SELECT FROM pg_locks
+ WHERE locktype = 'advisory' AND NOT granted AND (classid::int8 << 32 | objid::int8) = %s::int8
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
 async def fan_out_together(url: str, moments: Iterable[datetime]) -> list[phase.FanOutCounts]:
     """One runner for each moment, all at once; their counts."""
     counts = []
@@ -131,7 +138,10 @@ async def test_nothing_is_decided_while_a_page_of_another_runner_is_open(
         async with database.transaction() as left_behind:
             await left_behind.run(phase.begin_page, key=FAN_OUT_KEYS[1])
             runner = asyncio.create_task(fan_out_together(database_url, [NOW]))
-            await asyncio.wait([runner], timeout=0.5)
+            async with asyncio.timeout(20):
+                while not db.execute(WAITING, [str(FAN_OUT_KEYS[1])]).rowcount:  # noqa: ASYNC110 - the database knows
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(4 * phase._NEIGHBOUR_TIMEOUT_SECONDS)  # also when it gives up the second connection
             assert not runner.done()
             assert deliveries(db) == set(world.deliveries)
         await runner

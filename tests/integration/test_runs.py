@@ -14,7 +14,7 @@ from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError, SchemaError, SettingsError
 from alerts_engine.runs import newest_runs, run_with_items
-from tests.integration.world import NOW, add_news, prepared, run, settings
+from tests.integration.world import NOW, add_event, add_news, prepared, run, settings
 
 if TYPE_CHECKING:
     import psycopg
@@ -88,6 +88,20 @@ async def test_a_stopped_run_is_closed(db, database_url):
     assert (report.status, report.phases) == ("failed", ())
     (kept,) = history(db)
     assert (kept.status, kept.error_summary) == ("failed", "stopped by a signal")
+
+
+async def test_a_run_that_a_bug_ends_is_closed_with_its_kind(db, database_url):
+    """The kind of the error alone: its text may hold what must not be kept (SPEC O-1, O-3)."""
+    add_event(db)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("very.private@example.com")
+
+    async with AlertsEngine(settings(database_url), progress=broken) as engine:
+        with pytest.raises(ZeroDivisionError):
+            await engine.run(Phase.B, now=NOW)
+    (kept,) = history(db)
+    assert (kept.status, kept.error_summary) == ("failed", "unexpected ZeroDivisionError")
 
 
 async def test_a_disabled_engine_leaves_no_trace(db, database_url):
