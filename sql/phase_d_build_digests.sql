@@ -153,9 +153,8 @@ marked AS (
     UPDATE user_alert_deliveries AS d
        SET status = 'skipped',
            last_error = 'batched_into_digest'
-      FROM taken AS t
-     WHERE d.id = t.id
-       AND t.id IN (SELECT delivery_id FROM batched)
+      FROM batched AS b
+     WHERE d.id = b.delivery_id
     RETURNING d.id
 )
 SELECT (SELECT count(*) FROM taken) AS taken,
