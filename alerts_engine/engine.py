@@ -26,8 +26,8 @@ from alerts_engine.phases.context import (
 )
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.generate import GenerateCounts, generate, publish_event
-from alerts_engine.phases.send import list_sendable, send
-from alerts_engine.phases.send_counts import SendCounts
+from alerts_engine.phases.send.counts import SendCounts
+from alerts_engine.phases.send.phase import list_sendable, send
 from alerts_engine.settings import Settings, load_settings
 from alerts_engine.types import SINCE_HOURS, Phase
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from alerts_engine.database import Session
-    from alerts_engine.phases.explain import Explanation
+    from alerts_engine.operations.explain import Explanation
     from alerts_engine.phases.new_event import NewEvent
 
 log = structlog.get_logger("alerts_engine")
@@ -156,7 +156,7 @@ class AlertsEngine:
 
         Raises :class:`NotFoundError`.
         """
-        from alerts_engine.phases.explain import explain
+        from alerts_engine.operations.explain import explain
 
         now = await runs.database_now(self.database)
         return await explain(self.database, self.settings, user_id=user_id, event_id=event_id, now=now)

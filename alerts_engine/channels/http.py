@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiohttp
 from yarl import URL
 
-from alerts_engine.sending.retry_after import wait_from_headers
+from alerts_engine.channels.retry_after import wait_from_headers
 from alerts_engine.types import Retry
 
 if TYPE_CHECKING:

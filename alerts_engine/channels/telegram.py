@@ -10,7 +10,7 @@ from urllib.parse import quote
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
-from alerts_engine.sending.retry_after import wait_from_seconds
+from alerts_engine.channels.retry_after import wait_from_seconds
 from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, TelegramMessage
 
 if TYPE_CHECKING:

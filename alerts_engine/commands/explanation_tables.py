@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from alerts_engine.commands.console import moment_text, table_of
-from alerts_engine.phases.explain import Verdict
+from alerts_engine.operations.explain import Verdict
 from alerts_engine.types import SINCE_HOURS, Channel, Kind, Status
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from alerts_engine.phases.explain import Decision, DeliveryState, Explanation, Facts, Preference
+    from alerts_engine.operations.explain import Decision, DeliveryState, Explanation, Facts, Preference
 
 _CONDITIONS = {
     "enabled": "switched off",

@@ -18,8 +18,8 @@ from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Now,
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alerts_engine.phases.explain import Explanation
-    from alerts_engine.phases.rule_trial import TriedEvent
+    from alerts_engine.operations.explain import Explanation
+    from alerts_engine.operations.rule_trial import TriedEvent
     from alerts_engine.settings import Settings
     from alerts_engine.statements import RuleFile
 
@@ -149,7 +149,7 @@ def _rule_of(file: Path, settings: Settings) -> RuleFile:
 
 async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> tuple[datetime, list[TriedEvent]]:
     from alerts_engine.database import connect
-    from alerts_engine.phases import rule_trial
+    from alerts_engine.operations import rule_trial
     from alerts_engine.runs import database_now
 
     async with connect(url_of(settings)) as database:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from alerts_engine.phases.rule_trial import TriedEvent
+    from alerts_engine.operations.rule_trial import TriedEvent
     from alerts_engine.rendering import TemplateProblem
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from alerts_engine.preflight import Findings
+    from alerts_engine.operations.preflight import Findings
     from alerts_engine.settings import Settings
 
 _MARKS = {True: "✓", False: "✗"}
@@ -56,7 +56,7 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
         return settings
 
     with command(Output(as_json, log_json, verbose), load=load) as (given, console), ExitStack() as stack:
-        from alerts_engine.preflight import preflight as find
+        from alerts_engine.operations.preflight import preflight as find
 
         settings = given
         if embedded:

@@ -17,7 +17,7 @@ from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Verb
 from alerts_engine.types import Channel, EmailMessage, SmsMessage, TelegramMessage
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.preview import Previewed
+    from alerts_engine.operations.preview import Previewed
     from alerts_engine.settings import Settings
     from alerts_engine.types import Message
 
@@ -79,7 +79,7 @@ def preview(  # noqa: PLR0917 - typer gives them by name
     with command(Output(as_json, log_json, verbose), tables_in_a_pipe=True) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_find(settings, kind, number))
-        from alerts_engine.phases.preview import message_of
+        from alerts_engine.operations.preview import message_of
 
         shown_on = asked or found.channel or Channel.EMAIL
         message = message_of(found.content, shown_on, settings)
@@ -111,7 +111,7 @@ def _channel(channel: Channel | None, form: Format | None, kind: str) -> Channel
 
 async def _find(settings: Settings, kind: str, number: int) -> Previewed:
     from alerts_engine.database import connect
-    from alerts_engine.phases.preview import PREVIEWS
+    from alerts_engine.operations.preview import PREVIEWS
 
     async with connect(url_of(settings)) as database:
         return await PREVIEWS[kind](database, number)

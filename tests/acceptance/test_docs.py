@@ -22,10 +22,10 @@ from alerts_engine.channels import brevo, resend, telegram, twilio
 from alerts_engine.cli import app
 from alerts_engine.demo.providers import provider_settings
 from alerts_engine.phases import rules
+from alerts_engine.phases.send.backoff import RetryPolicy
+from alerts_engine.phases.send.row_update import settlement_of
 from alerts_engine.rendering import views
 from alerts_engine.sandbox import Fault
-from alerts_engine.sending.backoff import RetryPolicy
-from alerts_engine.sending.settlement import settlement_of
 from alerts_engine.settings import PlanQuota, Settings, variable_name
 from alerts_engine.statements import folder, load, migration_ids
 from alerts_engine.types import ChannelDown, DownCause, Failed, Outcome, Retry, Sent, Skipped, SkipReason, Status

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alerts_engine.demo.providers import provider_settings
-from tests import legacy, shape
 from tests.acceptance.conftest import CommandLine
+from tests.support import legacy, shape
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.conftest import fingerprints
-from tests.pooler import needs_pooler, pooler
+from tests.support.pooler import needs_pooler, pooler
 
 if TYPE_CHECKING:
     import psycopg

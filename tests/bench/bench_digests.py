@@ -24,7 +24,7 @@ from rich.table import Table
 
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
-from tests.databases import fresh_database
+from tests.support.databases import fresh_database
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 BAR = 100_000

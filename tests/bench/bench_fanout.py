@@ -25,7 +25,7 @@ from rich.table import Table
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.logs import configure_logging
-from tests.databases import drop_database, fresh_database
+from tests.support.databases import drop_database, fresh_database
 
 if TYPE_CHECKING:
     from rich.status import Status

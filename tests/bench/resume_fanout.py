@@ -22,7 +22,7 @@ from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.logs import configure_logging
 from tests.bench.bench_fanout import add_audience, add_event
-from tests.databases import fresh_database
+from tests.support.databases import fresh_database
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 MOST_STARTS = 200

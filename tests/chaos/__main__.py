@@ -16,9 +16,9 @@ from rich.table import Table
 
 from alerts_engine.embedded import embedded_postgres
 from tests.chaos import database_faults, provider_faults, runner_faults
-from tests.chaos.ground import PROVIDERS, Result
 from tests.chaos.storm import digest_storm, sending_storm
-from tests.databases import fresh_database
+from tests.support.databases import fresh_database
+from tests.support.ground import PROVIDERS, Result
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -12,15 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 
 from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
-from tests.chaos import ground
 from tests.chaos.stage import stage
+from tests.support import ground
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from alerts_engine import RunReport
-    from tests.chaos.ground import Result
     from tests.chaos.stage import Stage
+    from tests.support.ground import Result
 
 CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

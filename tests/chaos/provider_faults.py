@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from alerts_engine.sandbox import Fault, Sandbox
-from tests.chaos import ground
 from tests.chaos.stage import base_urls, stage
+from tests.support import ground
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.chaos.ground import Result
+    from tests.support.ground import Result
 
 
 _ONCE_A_RUN = {"retry_base_seconds": 3600, "retry_max_seconds": 3600}

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.channels import build_adapters, create_session
 from alerts_engine.phases.context import Outlets, PhaseContext
-from alerts_engine.phases.send import send
-from alerts_engine.phases.send_counts import SendCounts
+from alerts_engine.phases.send.counts import SendCounts
+from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
 from alerts_engine.runs import database_now
-from tests.chaos import ground
 from tests.chaos.stage import stage
+from tests.support import ground
 
 if TYPE_CHECKING:
     from alerts_engine import Settings
     from alerts_engine.types import Alert, Channel, Message
-    from tests.chaos.ground import Result
+    from tests.support.ground import Result
 
 WRONG_CLOCK = """
 import datetime, time

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.sandbox import Fault, Sandbox
-from tests.chaos import ground
-from tests.chaos.ground import PROVIDERS, Result
+from tests.support import ground
+from tests.support.ground import PROVIDERS, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

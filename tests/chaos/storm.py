@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.chaos import ground
-from tests.chaos.ground import KEYED, PROVIDERS, Result
 from tests.chaos.runner_faults import start_worker
+from tests.support import ground
+from tests.support.ground import KEYED, PROVIDERS, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

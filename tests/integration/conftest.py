@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alerts_engine.sandbox import Sandbox
-from tests.integration.sending import World
+from tests.support.sending import World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from alerts_engine.database import connect
-from alerts_engine.phases import alerts as module
-from tests.integration.world import add_event, prepared
+from alerts_engine.phases.send import event_cache as module
+from tests.support.world import add_event, prepared
 
 if TYPE_CHECKING:
     import psycopg

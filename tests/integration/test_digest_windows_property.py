@@ -21,7 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from alerts_engine import AlertsEngine, Phase
-from tests.integration.world import add_digest_delivery, add_user, prepared, settings
+from tests.support.world import add_digest_delivery, add_user, prepared, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

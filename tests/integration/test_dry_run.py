@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from alerts_engine import Phase
-from tests.integration.world import (
+from tests.support.world import (
     DAY,
     NOW,
     add_delivery,

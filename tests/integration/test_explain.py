@@ -16,9 +16,11 @@ from hypothesis import settings as hypothesis_settings
 from alerts_engine import AlertsEngine, Channel, Kind, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError
-from alerts_engine.phases.explain import Explanation, Verdict, explain
+from alerts_engine.operations.explain import Explanation, Verdict, explain
 from tests.integration.test_fan_out_property import _deliveries, _empty, _insert
-from tests.integration.world import (
+from tests.support.oracle import fan_out as oracle
+from tests.support.oracle.strategies import cooldown_worlds, preference_worlds, quota_worlds, worlds
+from tests.support.world import (
     DAY,
     HOUR,
     NOW,
@@ -31,13 +33,11 @@ from tests.integration.world import (
     settings,
     switch_channel,
 )
-from tests.oracle import fan_out as oracle
-from tests.oracle.strategies import cooldown_worlds, preference_worlds, quota_worlds, worlds
 
 if TYPE_CHECKING:
     import psycopg
 
-    from tests.oracle.world import World
+    from tests.support.oracle.world import World
 
 MINUTE = timedelta(minutes=1)
 EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "40"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alerts_engine import Phase
-from tests.integration.world import (
+from tests.support.world import (
     add_event,
     add_plan_settings,
     add_preference,

@@ -13,7 +13,7 @@ from alerts_engine.database import connect
 from alerts_engine.phases import fan_out
 from alerts_engine.phases.plans import plans_as_json
 from tests.bench.bench_fanout import add_audience, add_event
-from tests.integration.world import settings
+from tests.support.world import settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""Fan-out in a real database against the plain decision of ``tests.oracle``, row by row and count by count."""
+"""Fan-out in a real database against the plain decision of ``tests.support.oracle``, row by row and count by count."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.phases import fan_out as phase
 from alerts_engine.types import Kind, Status
-from tests.oracle.fan_out import FanOut, fan_out
-from tests.oracle.strategies import (
+from tests.support.oracle.fan_out import FanOut, fan_out
+from tests.support.oracle.strategies import (
     cooldown_worlds,
     histories,
     plan_worlds,
@@ -22,7 +22,7 @@ from tests.oracle.strategies import (
     quota_worlds,
     worlds,
 )
-from tests.oracle.world import Delivery, Event, World
+from tests.support.oracle.world import Delivery, Event, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,7 +18,9 @@ from alerts_engine.phases import fan_out as phase
 from alerts_engine.phases.context import PhaseContext
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.types import Channel, Kind, Status
-from tests.integration.world import (
+from tests.support.oracle.fan_out import fan_out as decide
+from tests.support.oracle.world import Delivery, Event, Preference, User, World
+from tests.support.world import (
     HOUR,
     NOW,
     add_delivery,
@@ -28,8 +30,6 @@ from tests.integration.world import (
     prepared,
     settings,
 )
-from tests.oracle.fan_out import fan_out as decide
-from tests.oracle.world import Delivery, Event, Preference, User, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,7 +10,7 @@ import pytest
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.locks import PHASE_KEYS
-from tests.integration.world import (
+from tests.support.world import (
     NOW,
     add_digest_delivery,
     add_event,

@@ -10,9 +10,9 @@ import sqlparse
 
 from alerts_engine import schema
 from alerts_engine.statements import folder
-from tests import legacy
-from tests.postgres15 import postgres15
-from tests.shape import ALL, STARTS, columns_of, make, rows, shape
+from tests.support import legacy
+from tests.support.postgres15 import postgres15
+from tests.support.shape import ALL, STARTS, columns_of, make, rows, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 
 from alerts_engine import schema
 from alerts_engine.errors import DatabaseUnreachableError, SchemaError
-from tests import legacy
-from tests.shape import ALL, STARTS, make, migrated, rows, shape
+from tests.support import legacy
+from tests.support.shape import ALL, STARTS, make, migrated, rows, shape
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from alerts_engine import schema
-from tests.shape import columns_of, contents, make, migrated, rows
+from tests.support.shape import columns_of, contents, make, migrated, rows
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from alerts_engine import schema
-from tests.shape import ALL, CONSTRAINTS, STARTS, make, migrated, rows, shape
+from tests.support.shape import ALL, CONSTRAINTS, STARTS, make, migrated, rows, shape
 
 ENGINE_ROWS = """
     INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, claimed_by, lease_expires_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.shape import rows
+from tests.support.shape import rows
 
 FILLING = """
     INSERT INTO users (email) VALUES ('ada@example.org');

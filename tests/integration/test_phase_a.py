@@ -9,7 +9,7 @@ import pytest
 
 from alerts_engine import AlertsEngine, NewEvent, Phase
 from alerts_engine.errors import RuleError
-from tests.integration.world import (
+from tests.support.world import (
     DAY,
     HOUR,
     NOW,

@@ -14,7 +14,7 @@ from alerts_engine.database import connect
 from alerts_engine.phases.context import PhaseContext
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.plans import plans_as_json
-from tests.integration.world import (
+from tests.support.world import (
     DAY,
     HOUR,
     NOW,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.chaos import ground
 from tests.chaos.stage import CHANNELS
-from tests.integration.sending import World, destination
+from tests.support import ground
+from tests.support.sending import World, destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,13 @@ from aiohttp.test_utils import TestServer
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.phases.context import Outlets, PhaseContext
-from alerts_engine.phases.send import send
-from alerts_engine.phases.send_counts import SendCounts
+from alerts_engine.phases.send.counts import SendCounts
+from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
 from alerts_engine.types import Channel, Retry, SendResult
-from tests.chaos import ground
 from tests.chaos.stage import CHANNELS, base_urls
-from tests.integration.sending import World, destination
+from tests.support import ground
+from tests.support.sending import World, destination
 
 if TYPE_CHECKING:
     from alerts_engine.types import Envelope

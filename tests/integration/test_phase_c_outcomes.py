@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import ground
 from tests.chaos.stage import CHANNELS
-from tests.integration.sending import World, destination
+from tests.support import ground
+from tests.support.sending import World, destination
 
 every_channel = pytest.mark.parametrize("channel", CHANNELS)
 

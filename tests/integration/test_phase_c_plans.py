@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from alerts_engine.statements import load
-from tests.chaos import ground
+from tests.support import ground
 
 OLD_ROWS = """
 INSERT INTO user_alert_deliveries

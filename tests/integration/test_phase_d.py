@@ -12,7 +12,7 @@ from alerts_engine import Phase
 from alerts_engine.database import connect
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext
-from tests.integration.world import (
+from tests.support.world import (
     DAY,
     HOUR,
     NOW,

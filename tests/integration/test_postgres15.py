@@ -11,7 +11,7 @@ from alerts_engine import AlertsEngine, Phase, load_settings, schema, statements
 from alerts_engine.database import connect
 from alerts_engine.demo.providers import provider_settings
 from alerts_engine.sandbox import Sandbox
-from tests.postgres15 import postgres15
+from tests.support.postgres15 import postgres15
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

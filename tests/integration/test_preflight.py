@@ -10,11 +10,12 @@ import pytest
 
 from alerts_engine import Phase, schema
 from alerts_engine.database import Database, connect
-from alerts_engine.preflight import preflight
+from alerts_engine.operations.preflight import preflight
 from alerts_engine.session_locks import session_locks_work
 from alerts_engine.statements import folder, migration_ids
-from tests import legacy
-from tests.integration.world import (
+from tests.support import legacy
+from tests.support.pooler import needs_pooler, pooler
+from tests.support.world import (
     DAY,
     add_delivery,
     add_event,
@@ -23,14 +24,13 @@ from tests.integration.world import (
     prepared,
     settings,
 )
-from tests.pooler import needs_pooler, pooler
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import psycopg
 
-    from alerts_engine.preflight import Findings
+    from alerts_engine.operations.preflight import Findings
 
 WELL_SET = {"time_zone": "Europe/Amsterdam", "app_base_url": "https://app.example", "telegram_bot_token": "1:token"}
 UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"

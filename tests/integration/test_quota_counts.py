@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alerts_engine import Phase, PlanQuota, schema
-from tests.integration.world import NOW, add_event, add_user, prepared, run_phase
-from tests.shape import ALL
+from tests.support.shape import ALL
+from tests.support.world import NOW, add_event, add_user, prepared, run_phase
 
 if TYPE_CHECKING:
     import psycopg

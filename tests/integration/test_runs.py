@@ -14,7 +14,7 @@ from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError, SchemaError, SettingsError
 from alerts_engine.runs import newest_runs, run_with_items
-from tests.integration.world import NOW, add_event, add_news, prepared, run, settings
+from tests.support.world import NOW, add_event, add_news, prepared, run, settings
 
 if TYPE_CHECKING:
     import psycopg

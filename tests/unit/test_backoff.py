@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts_engine.sending.backoff import JITTER, RetryPolicy, retry_delay
+from alerts_engine.phases.send.backoff import JITTER, RetryPolicy, retry_delay
 
 seconds = st.floats(0.001, 1e6)
 attempts = st.integers(1, 10_000)

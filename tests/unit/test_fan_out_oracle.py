@@ -10,10 +10,10 @@ from hypothesis import given, settings
 
 from alerts_engine.settings import PlanQuota
 from alerts_engine.types import Channel, Kind, Status
-from tests.oracle.fan_out import Verdict, fan_out, world_after
-from tests.oracle.plans import from_settings
-from tests.oracle.strategies import worlds
-from tests.oracle.world import Delivery, Event, PlanSettings, Preference, User, World, day_start
+from tests.support.oracle.fan_out import Verdict, fan_out, world_after
+from tests.support.oracle.plans import from_settings
+from tests.support.oracle.strategies import worlds
+from tests.support.oracle.world import Delivery, Event, PlanSettings, Preference, User, World, day_start
 
 NOW = datetime(2022, 6, 15, 10, tzinfo=UTC)
 HIGH_IMPACT, REGIONAL, ASSET = "HIGH_IMPACT_EVENT", "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE"

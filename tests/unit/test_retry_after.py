@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts_engine.sending.retry_after import MAX_WAIT_SECONDS, wait_from_headers, wait_from_seconds
+from alerts_engine.channels.retry_after import MAX_WAIT_SECONDS, wait_from_headers, wait_from_seconds
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no failure."""

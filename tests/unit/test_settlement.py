@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts_engine.sending.backoff import RetryPolicy
-from alerts_engine.sending.settlement import Settlement, settlement_of
+from alerts_engine.phases.send.backoff import RetryPolicy
+from alerts_engine.phases.send.row_update import Settlement, settlement_of
 from alerts_engine.types import ChannelDown, DownCause, Failed, FailureKind, Retry, Sent, Skipped, SkipReason, Status
 
 POLICY = RetryPolicy(base_seconds=60, max_seconds=3600, max_attempts=5)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from alerts_engine.settings import PlanQuota
 from alerts_engine.types import Channel, Kind, Status
-from tests.oracle.fan_out import fan_out, world_after
-from tests.oracle.world import Delivery, Event, PlanSettings, Preference, User, World, day_start
+from tests.support.oracle.fan_out import fan_out, world_after
+from tests.support.oracle.world import Delivery, Event, PlanSettings, Preference, User, World, day_start
 
 T = TypeVar("T")
 Other = TypeVar("Other")

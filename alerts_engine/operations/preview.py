@@ -7,9 +7,9 @@ from datetime import datetime  # noqa: TC003 - row types are read at run time
 from typing import TYPE_CHECKING
 
 from alerts_engine.errors import NotFoundError
-from alerts_engine.phases.alerts import Alerts
 from alerts_engine.phases.context import renderer_for
-from alerts_engine.phases.queues import items_of
+from alerts_engine.phases.send.claims import items_of
+from alerts_engine.phases.send.event_cache import Alerts
 from alerts_engine.statements import statement
 from alerts_engine.types import Alert, Channel, DigestContent, Kind, Period
 

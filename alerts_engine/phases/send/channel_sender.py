@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import AlertsEngineError
-from alerts_engine.phases.bell import Bell
-from alerts_engine.phases.flights import Flights
-from alerts_engine.phases.queues import QUEUES
-from alerts_engine.phases.settler import Settled
-from alerts_engine.sending.settlement import settlement_of
-from alerts_engine.sending.token_bucket import Pacer, TokenBucket
+from alerts_engine.phases.send.claims import QUEUES
+from alerts_engine.phases.send.in_flight import Flights
+from alerts_engine.phases.send.limits import Pacer, TokenBucket
+from alerts_engine.phases.send.outcome_writer import Settled
+from alerts_engine.phases.send.row_update import settlement_of
+from alerts_engine.phases.send.wakeup import Bell
 from alerts_engine.statements import command
 from alerts_engine.types import Channel, ChannelDown, Envelope, Outcome, Retry, SendResult, Sent
 
 if TYPE_CHECKING:
     from alerts_engine.channels.base import ChannelAdapter
-    from alerts_engine.phases.queues import Queue, Work
-    from alerts_engine.phases.settler import Settler
-    from alerts_engine.phases.traffic import Traffic
+    from alerts_engine.phases.send.claims import Queue, Work
+    from alerts_engine.phases.send.outcome_writer import Settler
+    from alerts_engine.phases.send.state import Traffic
 
 log = structlog.get_logger("alerts_engine.send")
 

@@ -6,7 +6,7 @@ import psycopg
 
 from alerts_engine import schema
 from alerts_engine.statements import folder
-from tests import legacy
+from tests.support import legacy
 
 ALL = sorted(path.stem for path in folder("migrations").glob("*.sql") if not path.stem.endswith(".rollback"))
 EVERYTHING = tuple(name for name in legacy.HALF_WAY if not name.startswith("unique") and "constraint" not in name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from alerts_engine.sending.backoff import RetryPolicy, retry_delay
+from alerts_engine.phases.send.backoff import RetryPolicy, retry_delay
 from alerts_engine.types import ChannelDown, Failed, FailureKind, Outcome, Retry, Sent, Skipped, Status
 
 _LONGEST_MESSAGE_ID = 255

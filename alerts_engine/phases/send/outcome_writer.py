@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alerts_engine.database import Executor
-    from alerts_engine.phases.queues import Queue
-    from alerts_engine.sending.settlement import Settlement
+    from alerts_engine.phases.send.claims import Queue
+    from alerts_engine.phases.send.row_update import Settlement
 
 log = structlog.get_logger("alerts_engine.send")
 

@@ -10,7 +10,7 @@ import structlog
 from alerts_engine.types import Alert, Envelope, Failed, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.queues import Work
+    from alerts_engine.phases.send.claims import Work
     from alerts_engine.rendering import Renderer
     from alerts_engine.types import Channel, Message
 

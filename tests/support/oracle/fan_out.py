@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from alerts_engine.types import Channel, Kind, Status
-from tests.oracle.plans import FREE, Plan, parse_object, plan_of
-from tests.oracle.world import Delivery, Event, Preference, User, World
+from tests.support.oracle.plans import FREE, Plan, parse_object, plan_of
+from tests.support.oracle.world import Delivery, Event, Preference, User, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

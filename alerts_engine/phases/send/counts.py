@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
-    from alerts_engine.sending.settlement import Settlement
+    from alerts_engine.phases.send.row_update import Settlement
     from alerts_engine.types import Channel
 
 

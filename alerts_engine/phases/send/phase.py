@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
-from alerts_engine.phases.alerts import Alerts
-from alerts_engine.phases.lane import Lane
-from alerts_engine.phases.preparation import Preparation
-from alerts_engine.phases.queues import QUEUES
-from alerts_engine.phases.settler import Settler
-from alerts_engine.phases.traffic import Budget, Traffic
-from alerts_engine.sending.backoff import RetryPolicy
+from alerts_engine.phases.send.backoff import RetryPolicy
+from alerts_engine.phases.send.channel_sender import Lane
+from alerts_engine.phases.send.claims import QUEUES
+from alerts_engine.phases.send.event_cache import Alerts
+from alerts_engine.phases.send.outcome_writer import Settler
+from alerts_engine.phases.send.prepare import Preparation
+from alerts_engine.phases.send.state import Budget, Traffic
 from alerts_engine.statements import statement
 from alerts_engine.types import Channel
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import Outlets, PhaseContext
-    from alerts_engine.phases.send_counts import SendCounts
+    from alerts_engine.phases.send.counts import SendCounts
 
 log = structlog.get_logger("alerts_engine.send")
 

@@ -11,7 +11,7 @@ from alerts_engine.types import Channel
 
 if TYPE_CHECKING:
     from alerts_engine.settings import PlanQuota
-    from tests.oracle.world import PlanSettings, User, World
+    from tests.support.oracle.world import PlanSettings, User, World
 
 LARGEST = 2**31 - 1
 FREE = "free"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alerts_engine import AlertsEngine, Phase, PhaseReport
 from alerts_engine.phases.context import CHAT_INTERVAL_SECONDS
 from alerts_engine.sandbox import Fault, Sandbox
-from tests.chaos import ground
+from tests.support import ground
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.alerts import Alerts
-    from alerts_engine.phases.bell import Bell
     from alerts_engine.phases.context import PhaseContext
-    from alerts_engine.phases.preparation import Preparation
-    from alerts_engine.phases.send_counts import SendCounts
-    from alerts_engine.sending.backoff import RetryPolicy
+    from alerts_engine.phases.send.backoff import RetryPolicy
+    from alerts_engine.phases.send.counts import SendCounts
+    from alerts_engine.phases.send.event_cache import Alerts
+    from alerts_engine.phases.send.prepare import Preparation
+    from alerts_engine.phases.send.wakeup import Bell
     from alerts_engine.types import Channel
 
 

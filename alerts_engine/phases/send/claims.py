@@ -14,7 +14,7 @@ from alerts_engine.types import Alert, DigestContent, Period
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
-    from alerts_engine.phases.alerts import Alerts
+    from alerts_engine.phases.send.event_cache import Alerts
 
 KEY_NAMESPACE = UUID("6f2e6c0e-5a0f-4a53-9d0c-2f7a4b8f6f11")
 """Idempotency keys are name-based UUIDs in this namespace: the same row has the same key for ever (SPEC C-12)."""

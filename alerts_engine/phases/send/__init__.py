@@ -1,0 +1,1 @@
+"""Phase C, all of it: what is due is claimed, prepared, sent and settled (SPEC section 8)."""
