@@ -24,7 +24,7 @@ from alerts_engine.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from alerts_engine.statements import Source, Statement
+    from alerts_engine.statements import Definition, Statement
 
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
@@ -73,23 +73,23 @@ class Session:
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = _maker(statement.row)  # type: ignore[arg-type]
-        with _as_our_errors(statement.source.name):
-            records = await self._fetch(statement.source, statement.source.bind(values))
+        with _as_our_errors(statement.definition.name):
+            records = await self._fetch(statement.definition, statement.definition.bind(values))
         return [make(record) for record in records]
 
-    async def _fetch(self, source: Source, arguments: list[Any]) -> list[Any]:
-        if source.fresh_plan:
+    async def _fetch(self, definition: Definition, arguments: list[Any]) -> list[Any]:
+        if definition.fresh_plan:
             # Prepared for this once: PostgreSQL plans the first executions of a statement for their values.
-            prepared = await self._connection.prepare(source.text)
+            prepared = await self._connection.prepare(definition.text)
             return list(await prepared.fetch(*arguments))
-        return list(await self._connection.fetch(source.text, *arguments))
+        return list(await self._connection.fetch(definition.text, *arguments))
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
-        with _as_our_errors(statement.source.name):
-            await self._connection.execute(statement.source.text, *statement.source.bind(values))
+        with _as_our_errors(statement.definition.name):
+            await self._connection.execute(statement.definition.text, *statement.definition.bind(values))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -120,7 +120,7 @@ class Session:
 
     async def describe(self, statement: Statement[Any]) -> tuple[list[str], list[tuple[str, str]]]:
         """PostgreSQL's own view of a statement: the types of its parameters, the names and types of its columns."""
-        prepared = await self._connection.prepare(statement.source.text)
+        prepared = await self._connection.prepare(statement.definition.text)
         return (
             [parameter.name for parameter in prepared.get_parameters()],
             [(column.name, column.type.name) for column in prepared.get_attributes()],
@@ -222,7 +222,7 @@ async def _leave_as_is(_connection: asyncpg.Connection) -> None:
 
 def _only(rows: list[Row], statement: Statement[Row]) -> Row:
     if len(rows) != 1:
-        raise NotFoundError(f"{statement.source.name} returned {len(rows)} rows, not one")
+        raise NotFoundError(f"{statement.definition.name} returned {len(rows)} rows, not one")
     return rows[0]
 
 

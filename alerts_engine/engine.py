@@ -18,9 +18,9 @@ from alerts_engine.logs import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import (
     CHAT_INTERVAL_SECONDS,
-    Outlets,
     PhaseContext,
     Progress,
+    Transports,
     no_progress,
     renderer_for,
 )
@@ -88,7 +88,7 @@ class _Undo(Exception):  # noqa: N818 - not an error: it ends the dry run's tran
 
 
 @dataclass(slots=True)
-class _Order:
+class RunRequest:
     """What one call of :meth:`AlertsEngine.run` asks for."""
 
     run_id: UUID
@@ -117,7 +117,7 @@ class AlertsEngine:
         self._progress = progress
         self._stack = AsyncExitStack()
         self._database: Database | None = None
-        self._outlets: Outlets | None = None
+        self._transports: Transports | None = None
         self._stopping = asyncio.Event()
         # A rule's error may quote its file: what is kept and reported is masked like a log line (SPEC O-3).
         self._redaction = Redaction(self.settings.secrets())
@@ -178,26 +178,26 @@ class AlertsEngine:
             raise SettingsError("now must have a time zone, such as 2022-02-24T10:00:00+00:00")
         seconds = self.settings.max_run_seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        order = _Order(uuid4(), phase, dry_run, since_hours, batch_size, now, deadline)
+        request = RunRequest(uuid4(), phase, dry_run, since_hours, batch_size, now, deadline)
         started_at = await runs.database_now(self.database)
         if not self.settings.enabled:
             log.info("engine_disabled", variable="ALERTS_V2_ENABLED")
-            return await self._report(order, started_at, status="skipped")
+            return await self._report(request, started_at, status="skipped")
         await runs.check_migrated(self.database)
-        with structlog.contextvars.bound_contextvars(run_id=str(order.run_id)):
-            return await self._recorded(order, started_at)
+        with structlog.contextvars.bound_contextvars(run_id=str(request.run_id)):
+            return await self._recorded(request, started_at)
 
-    async def _recorded(self, order: _Order, started_at: datetime) -> RunReport:
+    async def _recorded(self, request: RunRequest, started_at: datetime) -> RunReport:
         """The run between the opening and the closing of its record."""
-        history = runs.History(self.database, order.run_id, self.settings)
-        await history.open(order.phase, dry_run=order.dry_run)
+        history = runs.History(self.database, request.run_id, self.settings)
+        await history.open(request.phase, dry_run=request.dry_run)
         status, error = "failed", "cancelled"
         try:
-            if order.dry_run:
-                await self._rehearse(order, history)
+            if request.dry_run:
+                await self._dry_run(request, history)
             else:
-                await self._perform(order, history)
-            status = _status_of(order.reports, stopped=self._stopping.is_set())
+                await self._perform(request, history)
+            status = _status_of(request.reports, stopped=self._stopping.is_set())
             error = "stopped by a signal" if self._stopping.is_set() else ""
         except AlertsEngineError as caught:
             error = self._redaction.text(str(caught))
@@ -206,13 +206,13 @@ class AlertsEngine:
             error = f"unexpected {type(caught).__name__}"
             raise
         finally:
-            report = await asyncio.shield(self._close(order, history, started_at, status, error))
+            report = await asyncio.shield(self._close(request, history, started_at, status, error))
         return report
 
     async def _close(
-        self, order: _Order, history: runs.History, started_at: datetime, status: str, error: str
+        self, request: RunRequest, history: runs.History, started_at: datetime, status: str, error: str
     ) -> RunReport:
-        report = await self._report(order, started_at, status)
+        report = await self._report(request, started_at, status)
         await history.close(
             status=status,
             duration_ms=report.duration_ms,
@@ -221,36 +221,36 @@ class AlertsEngine:
         )
         return report
 
-    async def _report(self, order: _Order, started_at: datetime, status: str) -> RunReport:
+    async def _report(self, request: RunRequest, started_at: datetime, status: str) -> RunReport:
         try:
             finished_at = await runs.database_now(self.database)
         except AlertsEngineError:
-            finished_at = max([started_at, *(report.finished_at for report in order.reports)])
+            finished_at = max([started_at, *(report.finished_at for report in request.reports)])
         return RunReport(
-            run_id=str(order.run_id),
+            run_id=str(request.run_id),
             status=status,
-            dry_run=order.dry_run,
+            dry_run=request.dry_run,
             triggered_by=runs.triggered_by(self.settings),
             started_at=started_at,
             finished_at=finished_at,
             duration_ms=_milliseconds(started_at, finished_at),
-            phases=tuple(order.reports),
+            phases=tuple(request.reports),
         )
 
-    async def _perform(self, order: _Order, history: runs.History) -> None:
+    async def _perform(self, request: RunRequest, history: runs.History) -> None:
         """Each phase under its lock; one that fails does not keep the next from running (SPEC CLI-5)."""
-        for phase in order.phase.steps:
+        for phase in request.phase.steps:
             if self._stopping.is_set():
                 return
-            started_at = await self._moment(order)
+            started_at = await self._database_now(request)
             try:
                 async with phase_lock(self.database, phase) as lock:
-                    report = await self._run_phase(order, phase, self.database, lock)
+                    report = await self._run_phase(request, phase, self.database, lock)
             except AlertsEngineError as error:
                 report = _failed(phase, started_at, self._redaction.text(str(error)))
-            await self._keep(order, history, report)
+            await self._record(request, history, report)
 
-    async def _rehearse(self, order: _Order, history: runs.History) -> None:
+    async def _dry_run(self, request: RunRequest, history: runs.History) -> None:
         """The dry run: the real statements in one transaction that is rolled back (SPEC X-1).
 
         The locks are kept to the end: the rows that only this transaction sees would make real runs wait.
@@ -258,27 +258,27 @@ class AlertsEngine:
         async with AsyncExitStack() as locks, self.database.session() as session:
             try:
                 async with session.transaction():
-                    for phase in order.phase.steps:
+                    for phase in request.phase.steps:
                         if self._stopping.is_set():
                             break
                         lock = await locks.enter_async_context(phase_lock(self.database, phase))
-                        await self._keep(order, history, await self._rehearse_phase(order, phase, session, lock))
+                        await self._record(request, history, await self._dry_run_phase(request, phase, session, lock))
                     raise _Undo
             except _Undo:
                 log.debug("dry_run_rolled_back")
 
-    async def _rehearse_phase(
-        self, order: _Order, phase: Phase, session: Session, lock: PhaseLock | None
+    async def _dry_run_phase(
+        self, request: RunRequest, phase: Phase, session: Session, lock: PhaseLock | None
     ) -> PhaseReport:
-        started_at = await self._moment(order)
+        started_at = await self._database_now(request)
         try:
             async with session.transaction():
-                return await self._run_phase(order, phase, session, lock)
+                return await self._run_phase(request, phase, session, lock)
         except (DatabaseError, SchemaError) as error:  # the savepoint is gone, the transaction goes on
             return _failed(phase, started_at, self._redaction.text(str(error)), locked=True)
 
     async def _run_phase(
-        self, order: _Order, phase: Phase, database: Database | Session, lock: PhaseLock | None
+        self, request: RunRequest, phase: Phase, database: Database | Session, lock: PhaseLock | None
     ) -> PhaseReport:
         started_at = await runs.database_now(self.database)
         if lock is None:
@@ -289,15 +289,15 @@ class AlertsEngine:
         context = PhaseContext(
             database=database,
             settings=self.settings,
-            run_id=str(order.run_id),
-            now=order.now or started_at,
-            replayed_now=order.now,
-            dry_run=order.dry_run,
-            since_hours=order.since_hours,
-            batch_size=order.batch_size,
+            run_id=str(request.run_id),
+            now=request.now or started_at,
+            replayed_now=request.now,
+            dry_run=request.dry_run,
+            since_hours=request.since_hours,
+            batch_size=request.batch_size,
             lock=lock,
             stopping=self._stopping,
-            deadline=order.deadline,
+            deadline=request.deadline,
             progress=self._progress,
             chat_interval=self._chat_interval,
         )
@@ -307,10 +307,10 @@ class AlertsEngine:
             try:
                 await work
             except AlertsEngineError as caught:
-                if order.dry_run and isinstance(caught, DatabaseError | SchemaError):
+                if request.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
                 error = self._redaction.text(str(caught))
-        finished_at = await self._moment(order, started_at)
+        finished_at = await self._database_now(request, started_at)
         return PhaseReport(
             phase, "failed" if error else "success", locked=True, skipped=False, reason=None,
             started_at=started_at, finished_at=finished_at, duration_ms=_milliseconds(started_at, finished_at),
@@ -331,26 +331,26 @@ class AlertsEngine:
                 return built, build_digests(context, built)
             case Phase.C:
                 sent = SendCounts()
-                outlets = await self._open_outlets()
+                transports = await self._open_transports()
                 work = list_sendable if context.dry_run else send
-                return sent, work(context, sent, outlets)
+                return sent, work(context, sent, transports)
             case Phase.ALL:
                 raise ValueError("'all' is not one phase")
 
-    async def _open_outlets(self) -> Outlets:
+    async def _open_transports(self) -> Transports:
         """The channels and the renderer, made at the first need and kept."""
-        if self._outlets is None:
+        if self._transports is None:
             from alerts_engine.channels import build_adapters, create_session
 
             # A send must never wait for a connection: that would count against its own timeout.
             session = create_session(connections=self.settings.send_concurrency)
             await self._stack.enter_async_context(session)
-            self._outlets = Outlets(build_adapters(self.settings, session), renderer_for(self.settings))
-        return self._outlets
+            self._transports = Transports(build_adapters(self.settings, session), renderer_for(self.settings))
+        return self._transports
 
-    async def _keep(self, order: _Order, history: runs.History, report: PhaseReport) -> None:
+    async def _record(self, request: RunRequest, history: runs.History, report: PhaseReport) -> None:
         """Into the report, the history, and one log line with the counts."""
-        order.reports.append(report)
+        request.reports.append(report)
         level = log.error if report.status == "failed" else log.info
         level(
             "phase", phase=report.phase, status=report.status, reason=report.reason, error=report.error, **report.counts
@@ -365,12 +365,12 @@ class AlertsEngine:
             error_summary=runs.summary(report.error or report.reason),
         )
 
-    async def _moment(self, order: _Order, fallback: datetime | None = None) -> datetime:
+    async def _database_now(self, request: RunRequest, fallback: datetime | None = None) -> datetime:
         """The database's time; when it does not answer, the last time known."""
         try:
             return await runs.database_now(self.database)
         except AlertsEngineError:
-            known = [report.finished_at for report in order.reports]
+            known = [report.finished_at for report in request.reports]
             if fallback is None and not known:
                 raise
             return fallback or known[-1]

@@ -37,7 +37,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Definition:
     """One statement as its file has it."""
 
     file: str
@@ -63,37 +63,37 @@ class Source:
 class Statement(Generic[Row]):
     """A statement together with the type of its rows."""
 
-    source: Source
+    definition: Definition
     row: type[Row] | None
 
 
-IN_USE: dict[tuple[str, str], Statement[Any]] = {}
-"""Every statement that some module asked for; the crown test holds it against the files."""
+REGISTRY: dict[tuple[str, str], Statement[Any]] = {}
+"""Every statement that some module asked for; the contract test holds it against the files."""
 
 
 def statement(file: str, name: str, row: type[Row]) -> Statement[Row]:
     """The statement ``name`` of ``sql/{file}.sql``, whose rows become ``row`` (a dataclass)."""
-    source = _find(file, name)
-    if source.returns != row.__name__:
-        raise StatementError(f"{file}: {name} returns {source.returns}, not {row.__name__}")
-    return _register(Statement(source, row))
+    definition = _find(file, name)
+    if definition.returns != row.__name__:
+        raise StatementError(f"{file}: {name} returns {definition.returns}, not {row.__name__}")
+    return _register(Statement(definition, row))
 
 
 def command(file: str, name: str) -> Statement[None]:
     """The statement ``name`` of ``sql/{file}.sql``, which returns nothing."""
-    source = _find(file, name)
-    if source.returns != "nothing":
-        raise StatementError(f"{file}: {name} returns {source.returns}: give its row type")
-    made: Statement[None] = Statement(source, None)
+    definition = _find(file, name)
+    if definition.returns != "nothing":
+        raise StatementError(f"{file}: {name} returns {definition.returns}: give its row type")
+    made: Statement[None] = Statement(definition, None)
     return _register(made)
 
 
 def _register(made: Statement[Any]) -> Statement[Any]:
-    IN_USE[made.source.file, made.source.name] = made
+    REGISTRY[made.definition.file, made.definition.name] = made
     return made
 
 
-def _find(file: str, name: str) -> Source:
+def _find(file: str, name: str) -> Definition:
     try:
         return load(file)[name]
     except KeyError:
@@ -101,7 +101,7 @@ def _find(file: str, name: str) -> Source:
 
 
 @cache
-def load(file: str) -> dict[str, Source]:
+def load(file: str) -> dict[str, Definition]:
     """Every statement of ``sql/{file}.sql`` by name, in the order of the file."""
     path = folder("sql") / f"{file}.sql"
     try:
@@ -109,17 +109,17 @@ def load(file: str) -> dict[str, Source]:
     except OSError as error:
         raise StatementError(f"{path.name} cannot be read: {error.strerror}") from error
     pieces = re.split(r"^-- name: *", text, flags=re.MULTILINE)[1:]
-    sources = [_parse(file, piece) for piece in pieces]
-    if len({source.name for source in sources}) != len(sources):
+    definitions = [_parse(file, piece) for piece in pieces]
+    if len({definition.name for definition in definitions}) != len(definitions):
         raise StatementError(f"{path.name} has two statements of one name")
-    return {source.name: source for source in sources}
+    return {definition.name: definition for definition in definitions}
 
 
 _PARAMETER = re.compile(r"^-- +\$(\d+) +(\w+) +(\w+(?:\[\])?)")
 _RETURNS = re.compile(r"^-- returns: +(\w+)(?:, +(one|many))?\s*$")
 
 
-def _parse(file: str, piece: str) -> Source:
+def _parse(file: str, piece: str) -> Definition:
     name, *lines = piece.rstrip().splitlines()
     name = name.strip()
     header = []
@@ -131,7 +131,7 @@ def _parse(file: str, piece: str) -> Source:
     returns = [match for line in header if (match := _RETURNS.match(line))]
     if len(returns) != 1:
         raise StatementError(f"{file}.sql: {name}: the header needs one line '-- returns: Row, one|many' or 'nothing'")
-    return Source(
+    return Definition(
         file=file,
         name=name,
         text="\n".join(lines).strip().rstrip(";"),

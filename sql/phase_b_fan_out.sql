@@ -133,7 +133,7 @@ events AS MATERIALIZED (
 ),
 -- What a plan allows for an event, per channel: a handful of rows. A user's class is the plan, and whether all shall
 -- come in digests; sets of channels are bits.
-lanes AS MATERIALIZED (
+allowances AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
            p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind,
            t.allowed AS type_allowed,
@@ -265,7 +265,7 @@ judged AS NOT MATERIALIZED (
                 WHEN g.profile & l.bit <> 0 THEN 'missing_destination'
            END AS refusal
       FROM groups AS g
-      JOIN lanes AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
+      JOIN allowances AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
 ),
 -- What ends here is counted by group, never user by user. A cooldown within the run comes before a missing
 -- destination.

@@ -282,10 +282,10 @@ SELECT i.digest_id::int8 AS digest_id, e.id::int8 AS event_id
  WHERE i.digest_id = ANY ($1)
  ORDER BY i.digest_id, e.severity DESC, e.created_at, e.id;
 
--- name: events_to_tell
+-- name: event_rows
 -- The events that messages are made of. Many rows tell the same few: each is read once, not with every row.
 --   $1 event_ids int8[]
--- returns: EventToTell, many
+-- returns: EventRow, many
 -- again: safe; reads only
 SELECT e.id::int8 AS id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
        e.headline, e.body, e.created_at::timestamptz AS created_at,

@@ -1,5 +1,5 @@
 -- What a message is made of, without claiming it (SPEC section 9). No destination is read. The events come from
--- events_to_tell, the items of a digest from digest_items, as for a send.
+-- event_rows, the items of a digest from digest_items, as for a send.
 
 -- name: previewed_delivery
 -- A delivery's event, and the digest that the delivery went into.

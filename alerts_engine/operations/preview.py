@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.context import renderer_for
 from alerts_engine.phases.send.claims import items_of
-from alerts_engine.phases.send.event_cache import Alerts
+from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.statements import statement
 from alerts_engine.types import Alert, Channel, DigestContent, Kind, Period
 
@@ -64,7 +64,7 @@ async def delivery_preview(database: Executor, delivery_id: int) -> Previewed:
 
 async def event_preview(database: Executor, event_id: int) -> Previewed:
     """An event, before it becomes a delivery. Raises :class:`NotFoundError`."""
-    known = await Alerts(database).of([event_id])
+    known = await EventCache(database).of([event_id])
     if event_id not in known:
         raise NotFoundError(f"there is no event {event_id}")
     return Previewed(known[event_id].alert, None)
@@ -76,7 +76,7 @@ async def digest_preview(database: Executor, digest_id: int) -> Previewed:
     if not found:
         raise NotFoundError(f"there is no digest {digest_id}")
     digest = found[0]
-    items = (await items_of(database, [digest_id], Alerts(database))).get(digest_id, ())
+    items = (await items_of(database, [digest_id], EventCache(database))).get(digest_id, ())
     if not items:
         raise NotFoundError(f"digest {digest_id} has no items: it would be skipped, not sent")
     return Previewed(DigestContent(digest.period, digest.window_start, digest.window_end, items), digest.channel)

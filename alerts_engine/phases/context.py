@@ -73,7 +73,7 @@ class PhaseContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlets:
+class Transports:
     """How phase C reaches the world."""
 
     adapters: Mapping[Channel, ChannelAdapter]

@@ -23,7 +23,7 @@ from alerts_engine.cli import app
 from alerts_engine.demo.providers import provider_settings
 from alerts_engine.phases import rules
 from alerts_engine.phases.send.backoff import RetryPolicy
-from alerts_engine.phases.send.row_update import settlement_of
+from alerts_engine.phases.send.row_update import row_update_for
 from alerts_engine.rendering import views
 from alerts_engine.sandbox import Fault
 from alerts_engine.settings import PlanQuota, Settings, variable_name
@@ -319,8 +319,8 @@ def settled_statuses() -> set[str]:
         (ChannelDown(DownCause.AUTH_FAILED, "brevo_401"), 0),
     ]
     assert {type(outcome) for outcome, _ in outcomes} == set(Outcome.__args__)
-    settlements = [settlement_of(outcome, attempts, policy, random=0) for outcome, attempts in outcomes]
-    return {str(settlement.status) for settlement in settlements if settlement is not None}
+    settlements = [row_update_for(outcome, attempts, policy, random=0) for outcome, attempts in outcomes]
+    return {str(update.status) for update in settlements if update is not None}
 
 
 _INSERT = re.compile(r"INSERT INTO (user_alert_deliveries|user_alert_digests)\b[^(]*\(([^)]*)\)")

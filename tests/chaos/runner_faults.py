@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.channels import build_adapters, create_session
-from alerts_engine.phases.context import Outlets, PhaseContext
+from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
@@ -103,14 +103,16 @@ async def four_without_lock(url: str, sends: int) -> Result:
 async def _send_without_lock(configured: Settings, number: int, renderer: Renderer | None = None) -> SendCounts:
     counts = SendCounts()
     async with AlertsEngine(configured) as engine, create_session() as session:
-        outlets = Outlets(build_adapters(configured, session), renderer or Renderer(time_zone=configured.time_zone))
+        transports = Transports(
+            build_adapters(configured, session), renderer or Renderer(time_zone=configured.time_zone)
+        )
         context = PhaseContext(
             database=engine.database,
             settings=configured,
             run_id=f"run {number}",
             now=await database_now(engine.database),
         )
-        await send(context, counts, outlets)
+        await send(context, counts, transports)
     return counts
 
 

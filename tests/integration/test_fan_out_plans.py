@@ -74,7 +74,7 @@ async def test_no_statement_of_the_fan_out_reads_a_whole_table(filled: asyncpg.C
         (fan_out.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),
     ]
     for statement, values in orders:
-        assert await _read_as_a_whole(filled, statement, values) & BIG_TABLES == set(), statement.source.name
+        assert await _read_as_a_whole(filled, statement, values) & BIG_TABLES == set(), statement.definition.name
 
 
 async def test_a_sequential_scan_is_seen(filled: asyncpg.Connection):
@@ -86,9 +86,9 @@ async def test_a_sequential_scan_is_seen(filled: asyncpg.Connection):
 async def _read_as_a_whole(connection: asyncpg.Connection, statement: Statement, values: dict[str, Any]) -> set[str]:
     """The tables that the statement would scan sequentially, planned as in a page's transaction."""
     async with connection.transaction():
-        await connection.execute(fan_out.begin_page.source.text.replace("$1", "1"))
+        await connection.execute(fan_out.begin_page.definition.text.replace("$1", "1"))
         (row,) = await connection.fetch(
-            f"EXPLAIN (FORMAT JSON) {statement.source.text}", *statement.source.bind(values)
+            f"EXPLAIN (FORMAT JSON) {statement.definition.text}", *statement.definition.bind(values)
         )
     return set(_sequential_scans(json.loads(row[0])))
 

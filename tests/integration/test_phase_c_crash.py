@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from alerts_engine import AlertsEngine, Phase
-from alerts_engine.phases.context import Outlets, PhaseContext
+from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
@@ -123,7 +123,7 @@ async def _reclaim(world: World) -> None:
     configured = ground.settings(world.url, world.sandbox.url, channels_paused="email,telegram,sms")
     async with AlertsEngine(configured) as engine:
         context = PhaseContext(engine.database, configured, "another run", datetime.now(UTC))
-        await send(context, SendCounts(), Outlets({}, Renderer(time_zone="UTC")))
+        await send(context, SendCounts(), Transports({}, Renderer(time_zone="UTC")))
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -255,9 +255,9 @@ async def test_an_adapter_that_breaks_stops_nothing(world: World):
     counts = SendCounts()
     async with AlertsEngine(configured) as engine:
         context = PhaseContext(engine.database, configured, "a run", datetime.now(UTC))
-        outlets = Outlets({Channel.EMAIL: BrokenAdapter()}, Renderer(time_zone="UTC"))
+        transports = Transports({Channel.EMAIL: BrokenAdapter()}, Renderer(time_zone="UTC"))
         with pytest.raises(Exception, match="1 sends by email broke off"):
-            await asyncio.wait_for(send(context, counts, outlets), 20)
+            await asyncio.wait_for(send(context, counts, transports), 20)
     assert world.statuses["sending"] == 1
     assert destination(1, "email") not in str(counts)
 

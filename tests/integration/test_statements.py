@@ -1,4 +1,4 @@
-"""The crown test (DESIGN section 2): every statement's header holds against a migrated database and its dataclass."""
+"""The contract test: every statement's header holds against a migrated database and its dataclass."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ PYTHON_TYPES = {
 
 def test_every_statement_is_used_and_every_use_exists():
     """A statement nobody asks for is dead, and a use of one that is missing fails at import."""
-    assert set(statements.IN_USE) == set(ALL)
+    assert set(statements.REGISTRY) == set(ALL)
 
 
 @pytest.mark.parametrize(("file", "name"), ALL)
 async def test_statement_is_what_its_header_says(file: str, name: str, database_url: str):
     """PostgreSQL's own parameter types equal the header's, and its columns equal the dataclass's fields."""
-    statement = statements.IN_USE[file, name]
+    statement = statements.REGISTRY[file, name]
     async with connect(database_url) as database, database.session() as session:
         parameters, columns = await session.describe(statement)
-    assert parameters == [SYNONYMS.get(p.type, p.type) for p in statement.source.parameters]
+    assert parameters == [SYNONYMS.get(p.type, p.type) for p in statement.definition.parameters]
     if statement.row is None:
         return
     hints = get_type_hints(statement.row)

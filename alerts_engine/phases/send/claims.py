@@ -14,7 +14,7 @@ from alerts_engine.types import Alert, DigestContent, Period
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
-    from alerts_engine.phases.send.event_cache import Alerts
+    from alerts_engine.phases.send.event_cache import EventCache
 
 KEY_NAMESPACE = UUID("6f2e6c0e-5a0f-4a53-9d0c-2f7a4b8f6f11")
 """Idempotency keys are name-based UUIDs in this namespace: the same row has the same key for ever (SPEC C-12)."""
@@ -66,7 +66,7 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ClaimedMessage:
     """One claimed row on its way: what it says, where to, and how often that was tried."""
 
     id: int
@@ -78,7 +78,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Lifecycle:
+class SourceStatements:
     """The statements of one table's life."""
 
     reclaim: Statement[Reclaimed]
@@ -90,21 +90,21 @@ class Lifecycle:
     release_unbegun: Statement[RowId]
 
 
-class Queue(Protocol):
+class Source(Protocol):
     """A table of rows to send."""
 
     @property
     def name(self) -> str: ...
     @property
-    def lifecycle(self) -> Lifecycle: ...
-    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
+    def statements(self) -> SourceStatements: ...
+    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
         """Lease due rows of one channel to this run, with all that their messages are made of."""
         ...
 
 
-def _lifecycle(table: str) -> Lifecycle:
+def _statements(table: str) -> SourceStatements:
     file = "phase_c_send"
-    return Lifecycle(
+    return SourceStatements(
         reclaim=statement(file, f"reclaim_{table}", Reclaimed),
         skip_unconfigured=statement(file, f"skip_unconfigured_{table}", Count),
         due=statement(file, f"are_{table}_due", Due),
@@ -122,13 +122,13 @@ digest_items = statement("phase_c_send", "digest_items", DigestItem)
 
 class Deliveries:
     name = "deliveries"
-    lifecycle = _lifecycle("deliveries")
+    statements = _statements("deliveries")
 
-    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
+    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
         claimed = await database.rows(claim_deliveries, **values)
-        known = await alerts.of(row.event_id for row in claimed)
+        known = await events.of(row.event_id for row in claimed)
         return [
-            Work(
+            ClaimedMessage(
                 id=row.id,
                 attempts=row.attempts,
                 destination=row.destination,
@@ -142,13 +142,13 @@ class Deliveries:
 
 class Digests:
     name = "digests"
-    lifecycle = _lifecycle("digests")
+    statements = _statements("digests")
 
-    async def claim(self, database: Executor, alerts: Alerts, **values: Any) -> list[Work]:
+    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
         claimed = await database.rows(claim_digests, **values)
-        items = await items_of(database, [row.id for row in claimed], alerts) if claimed else {}
+        items = await items_of(database, [row.id for row in claimed], events) if claimed else {}
         return [
-            Work(
+            ClaimedMessage(
                 id=row.id,
                 attempts=row.attempts,
                 destination=row.destination,
@@ -162,14 +162,14 @@ class Digests:
 
 DELIVERIES = Deliveries()
 DIGESTS = Digests()
-QUEUES: tuple[Queue, ...] = (DELIVERIES, DIGESTS)
+SOURCES: tuple[Source, ...] = (DELIVERIES, DIGESTS)
 """In the order in which they are sent (SPEC C-1)."""
 
 
-async def items_of(database: Executor, digest_ids: list[int], alerts: Alerts) -> dict[int, tuple[Alert, ...]]:
+async def items_of(database: Executor, digest_ids: list[int], events: EventCache) -> dict[int, tuple[Alert, ...]]:
     """The alerts in each of these digests, the most severe first."""
     rows = await database.rows(digest_items, digest_ids=digest_ids)
-    known = await alerts.of(row.event_id for row in rows)
+    known = await events.of(row.event_id for row in rows)
     return {
         digest: tuple(known[item.event_id].alert for item in items)
         for digest, items in groupby(rows, key=lambda row: row.digest_id)

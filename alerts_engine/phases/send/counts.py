@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.send.row_update import Settlement
+    from alerts_engine.phases.send.row_update import RowUpdate
     from alerts_engine.types import Channel
 
 
@@ -56,18 +56,18 @@ class SendCounts:
     waiting: dict[str, Any] | None = None
     """Dry run only: per channel what waits, by reason."""
 
-    def selected(self, queue: str, count: int) -> None:
+    def selected(self, source: str, count: int) -> None:
         """``count`` rows were claimed (a negative number: given back)."""
-        if queue == "digests":
+        if source == "digests":
             self.digests.selected += count
         else:
             self.queued_selected += count
 
-    def settled(self, queue: str, channel: Channel, settlement: Settlement) -> None:
+    def settled(self, source: str, channel: Channel, update: RowUpdate) -> None:
         """A row came to its new state."""
-        counts = self.digests if queue == "digests" else self
+        counts = self.digests if source == "digests" else self
         own = self.by_channel.setdefault(channel, ChannelCounts())
-        match settlement.status:
+        match update.status:
             case Status.SENT:
                 counts.sent += 1
                 own.sent += 1
@@ -78,16 +78,16 @@ class SendCounts:
                 counts.retried += 1
                 own.retried += 1
             case Status.SKIPPED:
-                self._skipped(counts, settlement.error)
+                self._skipped(counts, update.error)
                 own.skipped += 1
             case Status.SENDING:
                 raise ValueError("a settled row is not sending")
             case _:
-                assert_never(settlement.status)
+                assert_never(update.status)
 
-    def skipped_unconfigured(self, queue: str, channel: Channel, count: int) -> None:
+    def skipped_unconfigured(self, source: str, channel: Channel, count: int) -> None:
         """``count`` rows ended because their channel has no credentials."""
-        (self.digests if queue == "digests" else self).skipped_not_configured += count
+        (self.digests if source == "digests" else self).skipped_not_configured += count
         self.by_channel.setdefault(channel, ChannelCounts()).skipped += count
 
     def stop(self, reason: str) -> None:

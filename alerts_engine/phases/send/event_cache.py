@@ -18,7 +18,7 @@ _MOST_KEPT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class EventToTell:
+class EventRow:
     id: int
     event_fingerprint: str
     alert_type: str
@@ -32,30 +32,30 @@ class EventToTell:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownAlert:
+class CachedEvent:
     fingerprint: str
     alert: Alert
 
 
-events_to_tell = statement("phase_c_send", "events_to_tell", EventToTell)
+event_rows = statement("phase_c_send", "event_rows", EventRow)
 
 
-class Alerts:
-    """The alerts of one run, remembered up to about 2,000 events. Several lanes ask at the same time."""
+class EventCache:
+    """The alerts of one run, remembered up to about 2,000 events. Several senders ask at the same time."""
 
     def __init__(self, database: Executor) -> None:
         self._database = database
-        self._known: dict[int, KnownAlert] = {}
+        self._known: dict[int, CachedEvent] = {}
 
-    async def of(self, event_ids: Iterable[int]) -> Mapping[int, KnownAlert]:
+    async def of(self, event_ids: Iterable[int]) -> Mapping[int, CachedEvent]:
         """The alerts of these events, by event id; reads only those that are not known."""
         wanted = set(event_ids)
-        # Taken out before anything is awaited: meanwhile another lane may have all of them forgotten.
+        # Taken out before anything is awaited: meanwhile another sender may have all of them forgotten.
         found = {event_id: self._known[event_id] for event_id in wanted & self._known.keys()}
         unknown = wanted - found.keys()
         if unknown:
-            rows = await self._database.rows(events_to_tell, event_ids=sorted(unknown))
-            read = {row.id: KnownAlert(row.event_fingerprint, _alert_of(row)) for row in rows}
+            rows = await self._database.rows(event_rows, event_ids=sorted(unknown))
+            read = {row.id: CachedEvent(row.event_fingerprint, _alert_of(row)) for row in rows}
             if len(self._known) + len(read) > _MOST_KEPT:
                 self._known.clear()
             self._known |= read
@@ -63,7 +63,7 @@ class Alerts:
         return found
 
 
-def _alert_of(row: EventToTell) -> Alert:
+def _alert_of(row: EventRow) -> Alert:
     return Alert(
         event_id=row.id,
         alert_type=row.alert_type,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class Flights:
+class InFlight:
     """Sends under way; the end of the ``async with`` block is the end of all of them.
 
     They are let finish, also when the block ends by an error: what was handed to a provider has an outcome that must

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alerts_engine.database import Executor
-    from alerts_engine.phases.send.claims import Queue
-    from alerts_engine.phases.send.row_update import Settlement
+    from alerts_engine.phases.send.claims import Source
+    from alerts_engine.phases.send.row_update import RowUpdate
 
 log = structlog.get_logger("alerts_engine.send")
 
@@ -31,24 +31,24 @@ _ABOUT_A_ROW = ("22", "23", "P0")
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A row and what to write of it; no ``settlement``: give it back with no attempt spent."""
+class PendingOutcome:
+    """A row and what to write of it; no ``update``: give it back with no attempt spent."""
 
-    queue: Queue
+    source: Source
     row_id: int
-    settlement: Settlement | None
+    update: RowUpdate | None
 
     @property
     def key(self) -> tuple[str, int]:
         """A row has one outcome at a time."""
-        return self.queue.name, self.row_id
+        return self.source.name, self.row_id
 
-    def is_written_like(self, other: Settled) -> bool:
+    def is_written_like(self, other: PendingOutcome) -> bool:
         """Whether one statement can write both."""
-        return self.queue is other.queue and (self.settlement is None) == (other.settlement is None)
+        return self.source is other.source and (self.update is None) == (other.update is None)
 
 
-class Settler:
+class OutcomeWriter:
     """Keeps every outcome until it is written: a write that fails is tried again."""
 
     def __init__(
@@ -59,19 +59,19 @@ class Settler:
         self._now = replayed_now
         self._on_written = on_written
         self._clock = asyncio.get_running_loop().time
-        self._unwritten: dict[tuple[str, int], Settled] = {}
-        self._refused: dict[tuple[str, int], Settled] = {}
+        self._unwritten: dict[tuple[str, int], PendingOutcome] = {}
+        self._refused: dict[tuple[str, int], PendingOutcome] = {}
         self._lost: set[tuple[str, int]] = set()
         self._failing_since: float | None = None
         self._news = asyncio.Event()
         self._closing = False
-        self._writer = asyncio.create_task(self._write_on())
+        self._writing = asyncio.create_task(self._write_on())
 
-    # --- what the lanes see -----------------------------------------------------------------------------------------
+    # --- what the senders see -----------------------------------------------------------------------------------------
 
-    def add(self, settled: Settled) -> None:
+    def add(self, pending: PendingOutcome) -> None:
         """Have this written soon."""
-        self._unwritten[settled.key] = settled
+        self._unwritten[pending.key] = pending
         self._news.set()
 
     @property
@@ -84,14 +84,14 @@ class Settler:
         """Seconds for which nothing could be written; 0 when the last write went well."""
         return 0.0 if self._failing_since is None else max(self._clock() - self._failing_since, 1e-9)
 
-    def is_giving_back(self, queue: Queue) -> bool:
-        """Whether rows of ``queue`` are on their way back to ``queued``."""
-        return any(settled.queue is queue and settled.settlement is None for settled in self._unwritten.values())
+    def is_giving_back(self, source: Source) -> bool:
+        """Whether rows of ``source`` are on their way back to ``queued``."""
+        return any(pending.source is source and pending.update is None for pending in self._unwritten.values())
 
-    def set_aside(self, queue: Queue) -> list[int]:
-        """The rows of ``queue`` that must not be claimed again by this run: what became of them is not written."""
+    def set_aside(self, source: Source) -> list[int]:
+        """The rows of ``source`` that must not be claimed again by this run: what became of them is not written."""
         kept = (self._unwritten, self._refused, self._lost)
-        return [row_id for keys in kept for name, row_id in keys if name == queue.name]
+        return [row_id for keys in kept for name, row_id in keys if name == source.name]
 
     async def close(self, *, stopping: asyncio.Event, lease_seconds: float, shutdown_seconds: float) -> None:
         """Write what is left; raises :class:`PhaseError` when that cannot be done.
@@ -105,14 +105,14 @@ class Settler:
         self._news.set()
         stop = asyncio.ensure_future(stopping.wait())
         try:
-            await asyncio.wait([self._writer, stop], timeout=lease_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([self._writing, stop], timeout=lease_seconds, return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
-                await asyncio.wait([self._writer], timeout=shutdown_seconds)
+                await asyncio.wait([self._writing], timeout=shutdown_seconds)
         finally:
             stop.cancel()
-            self._writer.cancel()
+            self._writing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+                await self._writing
         if self._unwritten or self._refused:
             raise PhaseError(
                 f"{len(self._unwritten) + len(self._refused)} outcomes could not be written; their rows stay 'sending' "
@@ -122,7 +122,7 @@ class Settler:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     async def _write_on(self) -> None:
-        """Write whatever comes, until all is written and the settler is closing."""
+        """Write whatever comes, until all is written and the writer is closing."""
         pause = _FIRST_PAUSE_SECONDS
         while not (self._closing and not self._unwritten):
             await self._news.wait()
@@ -150,53 +150,53 @@ class Settler:
     async def _write_all(self) -> None:
         while self._unwritten:
             first = next(iter(self._unwritten.values()))
-            alike = (settled for settled in self._unwritten.values() if settled.is_written_like(first))
+            alike = (pending for pending in self._unwritten.values() if pending.is_written_like(first))
             await self._write(list(islice(alike, _BATCH)))
 
-    async def _write(self, batch: list[Settled]) -> None:
+    async def _write(self, batch: list[PendingOutcome]) -> None:
         """One batch in one statement; what is written leaves the memory."""
         try:
-            written = await (self._release(batch) if batch[0].settlement is None else self._settle(batch))
+            written = await (self._release(batch) if batch[0].update is None else self._settle(batch))
         except DatabaseError as error:
             if not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
                 raise
             await self._write_apart(batch, error)
             return
-        for settled in batch:
-            del self._unwritten[settled.key]
-        lost = {settled.key for settled in batch if settled.row_id not in written}
+        for pending in batch:
+            del self._unwritten[pending.key]
+        lost = {pending.key for pending in batch if pending.row_id not in written}
         if lost:
-            log.warning("lease_lost", queue=batch[0].queue.name, rows=len(lost))
+            log.warning("lease_lost", source=batch[0].source.name, rows=len(lost))
             self._lost |= lost
 
-    async def _write_apart(self, batch: list[Settled], error: DatabaseError) -> None:
+    async def _write_apart(self, batch: list[PendingOutcome], error: DatabaseError) -> None:
         """One row that the database refuses must not keep the others from being written (SPEC C-5)."""
         if len(batch) > 1:
             middle = len(batch) // 2
             await self._write(batch[:middle])
             await self._write(batch[middle:])
             return
-        (settled,) = batch
-        log.error("outcome_refused", queue=settled.queue.name, row=settled.row_id, error=str(error))
-        self._refused[settled.key] = self._unwritten.pop(settled.key)
+        (pending,) = batch
+        log.error("outcome_refused", source=pending.source.name, row=pending.row_id, error=str(error))
+        self._refused[pending.key] = self._unwritten.pop(pending.key)
 
-    async def _settle(self, batch: list[Settled]) -> set[int]:
-        outcomes = [(settled.row_id, settled.settlement) for settled in batch if settled.settlement is not None]
+    async def _settle(self, batch: list[PendingOutcome]) -> set[int]:
+        outcomes = [(pending.row_id, pending.update) for pending in batch if pending.update is not None]
         rows = await self._database.rows(
-            batch[0].queue.lifecycle.settle,
+            batch[0].source.statements.settle,
             run_id=self._run_id,
             now=self._now,
             ids=[row_id for row_id, _ in outcomes],
-            statuses=[settlement.status for _, settlement in outcomes],
-            attempts=[settlement.attempts for _, settlement in outcomes],
-            retry_seconds=[settlement.retry_seconds for _, settlement in outcomes],
-            errors=[settlement.error for _, settlement in outcomes],
-            failure_kinds=[settlement.failure_kind for _, settlement in outcomes],
-            provider_message_ids=[settlement.provider_message_id for _, settlement in outcomes],
+            statuses=[update.status for _, update in outcomes],
+            attempts=[update.attempts for _, update in outcomes],
+            retry_seconds=[update.retry_seconds for _, update in outcomes],
+            errors=[update.error for _, update in outcomes],
+            failure_kinds=[update.failure_kind for _, update in outcomes],
+            provider_message_ids=[update.provider_message_id for _, update in outcomes],
         )
         return {row.id for row in rows}
 
-    async def _release(self, batch: list[Settled]) -> set[int]:
-        ids = [settled.row_id for settled in batch]
-        rows = await self._database.rows(batch[0].queue.lifecycle.release, run_id=self._run_id, ids=ids)
+    async def _release(self, batch: list[PendingOutcome]) -> set[int]:
+        ids = [pending.row_id for pending in batch]
+        rows = await self._database.rows(batch[0].source.statements.release, run_id=self._run_id, ids=ids)
         return {row.id for row in rows}

@@ -1,4 +1,4 @@
-"""Phase C: reclaim what a crash left, then send what is due, each channel in a lane of its own (SPEC section 8)."""
+"""Phase C: reclaim what a crash left, then send what is due, each channel by a sender of its own (SPEC section 8)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import structlog
 
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
 from alerts_engine.phases.send.backoff import RetryPolicy
-from alerts_engine.phases.send.channel_sender import Lane
-from alerts_engine.phases.send.claims import QUEUES
-from alerts_engine.phases.send.event_cache import Alerts
-from alerts_engine.phases.send.outcome_writer import Settler
+from alerts_engine.phases.send.channel_sender import ChannelSender
+from alerts_engine.phases.send.claims import SOURCES
+from alerts_engine.phases.send.event_cache import EventCache
+from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
-from alerts_engine.phases.send.state import Budget, Traffic
+from alerts_engine.phases.send.state import Budget, SendState
 from alerts_engine.statements import statement
 from alerts_engine.types import Channel
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.context import Outlets, PhaseContext
+    from alerts_engine.phases.context import PhaseContext, Transports
     from alerts_engine.phases.send.counts import SendCounts
 
 log = structlog.get_logger("alerts_engine.send")
@@ -41,14 +41,14 @@ class Sendable:
 sendable_now = statement("phase_c_send", "sendable_now", Sendable)
 
 
-async def send(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+async def send(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
     """Send what is due.
 
     Raises :class:`PhaseError` at the end when a channel is down, an outcome is not written, or the lock was lost.
     """
     await _reclaim(context, counts)
-    await _skip_unconfigured(context, counts, outlets)
-    problems = await _send_on_all_lanes(context, counts, outlets)
+    await _skip_unconfigured(context, counts, transports)
+    problems = await _send_on_all_channels(context, counts, transports)
     problems[:0] = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
     try:
         context.check_lock()
@@ -62,36 +62,36 @@ async def send(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> N
 async def _reclaim(context: PhaseContext, counts: SendCounts) -> None:
     """Take back what a killed run left in ``sending`` (C-11)."""
     settings = context.settings
-    for queue in QUEUES:
+    for source in SOURCES:
         row = await context.database.row(
-            queue.lifecycle.reclaim,
+            source.statements.reclaim,
             now=context.replayed_now,
             max_attempts=settings.max_attempts,
             give_up=settings.uncertain_send == "fail",
         )
         counts.reclaimed += row.reclaimed
-        if queue.name == "digests":
+        if source.name == "digests":
             counts.digests.failed += row.failed
         else:
             counts.failed += row.failed
         if row.reclaimed:
-            log.warning("reclaimed", queue=queue.name, rows=row.reclaimed, failed=row.failed)
+            log.warning("reclaimed", source=source.name, rows=row.reclaimed, failed=row.failed)
 
 
-async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
     """End the due rows of channels without credentials, unless they shall wait for them (C-10)."""
     settings = context.settings
     if settings.fail_open_on_channel_missing:
         return
     for channel in Channel:
-        if channel in outlets.adapters or channel in settings.channels_paused:
+        if channel in transports.adapters or channel in settings.channels_paused:
             continue
-        for queue in QUEUES:
+        for source in SOURCES:
             ended = _SKIP_BATCH
             while ended == _SKIP_BATCH and not context.stopping.is_set():
                 context.check_lock()
                 row = await context.database.row(
-                    queue.lifecycle.skip_unconfigured,
+                    source.statements.skip_unconfigured,
                     channel=channel,
                     now=context.replayed_now,
                     allowlist=context.allowlist,
@@ -99,43 +99,43 @@ async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, outlets:
                 )
                 ended = row.count
                 if ended:
-                    counts.skipped_unconfigured(queue.name, channel, ended)
+                    counts.skipped_unconfigured(source.name, channel, ended)
 
 
-async def _send_on_all_lanes(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> list[str]:
-    """Run the lanes to their ends; what went wrong in one is told, and keeps no other from its work."""
+async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, transports: Transports) -> list[str]:
+    """Run the senders to their ends; what went wrong in one is told, and keeps no other from its work."""
     settings = context.settings
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_max_seconds, settings.max_attempts)
-    traffic = Traffic(
+    state = SendState(
         context,
-        Alerts(context.database),
-        Preparation(outlets.renderer),
+        EventCache(context.database),
+        Preparation(transports.renderer),
         policy,
         counts,
         Budget(settings.max_send_per_run),
     )
-    settler = Settler(context.database, context.run_id, context.replayed_now, traffic.wake)
-    open_channels = [a for channel, a in outlets.adapters.items() if channel not in settings.channels_paused]
-    lanes = [Lane(traffic, settler, adapter) for adapter in open_channels]
-    waker = asyncio.create_task(_wake_when_stopping(context, traffic))
+    writer = OutcomeWriter(context.database, context.run_id, context.replayed_now, state.wake)
+    open_channels = [a for channel, a in transports.adapters.items() if channel not in settings.channels_paused]
+    senders = [ChannelSender(state, writer, adapter) for adapter in open_channels]
+    waker = asyncio.create_task(_wake_when_stopping(context, state))
     try:
-        results = await asyncio.gather(*(lane.run() for lane in lanes), return_exceptions=True)
+        results = await asyncio.gather(*(sender.run() for sender in senders), return_exceptions=True)
     finally:
         waker.cancel()
-        traffic.problems += await _close(settler, context)
+        state.problems += await _close(writer, context)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, AlertsEngineError):
             raise result
     broken = [str(result) for result in results if result is not None]
     if broken:
         await _release_unbegun(context)
-    return list(dict.fromkeys([*traffic.problems, *broken]))
+    return list(dict.fromkeys([*state.problems, *broken]))
 
 
-async def _close(settler: Settler, context: PhaseContext) -> list[str]:
+async def _close(writer: OutcomeWriter, context: PhaseContext) -> list[str]:
     settings = context.settings
     try:
-        await settler.close(
+        await writer.close(
             stopping=context.stopping,
             lease_seconds=settings.send_lease_seconds,
             shutdown_seconds=settings.shutdown_seconds,
@@ -147,34 +147,34 @@ async def _close(settler: Settler, context: PhaseContext) -> list[str]:
 
 async def _release_unbegun(context: PhaseContext) -> None:
     """After an error of the database: what it may have claimed for this run without our knowing."""
-    for queue in QUEUES:
+    for source in SOURCES:
         try:
-            await context.database.rows(queue.lifecycle.release_unbegun, run_id=context.run_id)
+            await context.database.rows(source.statements.release_unbegun, run_id=context.run_id)
         except AlertsEngineError as error:
-            log.warning("not_released", queue=queue.name, error=str(error))
+            log.warning("not_released", source=source.name, error=str(error))
 
 
-async def _wake_when_stopping(context: PhaseContext, traffic: Traffic) -> None:
-    """The lanes look up when a signal comes, and when the lock is lost."""
+async def _wake_when_stopping(context: PhaseContext, state: SendState) -> None:
+    """The senders look up when a signal comes, and when the lock is lost."""
     signs = [context.stopping] + ([context.lock.lost] if context.lock is not None else [])
     waits = {asyncio.ensure_future(sign.wait()) for sign in signs}
     try:
         while waits:
             _, waits = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            traffic.wake()
+            state.wake()
     finally:
         for wait in waits:
             wait.cancel()
 
 
-async def list_sendable(context: PhaseContext, counts: SendCounts, outlets: Outlets) -> None:
+async def list_sendable(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
     """The dry run of phase C: what would be sent now, and what waits and why; nothing is touched (X-1)."""
     rows = await context.database.rows(
         sendable_now, now=context.replayed_now, allowlist=context.allowlist, most_ids=_MOST_IDS_SHOWN
     )
     counts.would_send, counts.waiting = {}, {}
     for row in rows:
-        state = _state(row, context, outlets)
+        state = _state(row, context, transports)
         if state == "due":
             counts.would_send.setdefault(row.channel, {})[_plural(row.kind)] = {
                 "count": row.count,
@@ -185,10 +185,10 @@ async def list_sendable(context: PhaseContext, counts: SendCounts, outlets: Outl
             reasons[state] = reasons.get(state, 0) + row.count
 
 
-def _state(row: Sendable, context: PhaseContext, outlets: Outlets) -> str:
+def _state(row: Sendable, context: PhaseContext, transports: Transports) -> str:
     if row.state == "due" and row.channel in context.settings.channels_paused:
         return "channel_paused"
-    if row.state == "due" and row.channel not in outlets.adapters:
+    if row.state == "due" and row.channel not in transports.adapters:
         return "channel_not_configured"
     return row.state
 

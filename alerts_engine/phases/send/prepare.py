@@ -10,7 +10,7 @@ import structlog
 from alerts_engine.types import Alert, Envelope, Failed, Skipped, SkipReason
 
 if TYPE_CHECKING:
-    from alerts_engine.phases.send.claims import Work
+    from alerts_engine.phases.send.claims import ClaimedMessage
     from alerts_engine.rendering import Renderer
     from alerts_engine.types import Channel, Message
 
@@ -26,22 +26,22 @@ class Preparation:
         self._instant = lru_cache(_ALERTS_KEPT)(renderer.instant)
         self._digest = renderer.digest
 
-    def prepare(self, work: Work, channel: Channel) -> Envelope | Skipped | Failed:
+    def prepare(self, claimed: ClaimedMessage, channel: Channel) -> Envelope | Skipped | Failed:
         """The message of a claimed row, or why there is none. Pure but for its memory; never raises."""
-        if not work.channel_enabled:
+        if not claimed.channel_enabled:
             return Skipped(SkipReason.CHANNEL_DISABLED)
-        if work.destination is None or not work.destination.strip():
+        if claimed.destination is None or not claimed.destination.strip():
             return Skipped(SkipReason.MISSING_DESTINATION)
-        if not isinstance(work.content, Alert) and not work.content.items:
+        if not isinstance(claimed.content, Alert) and not claimed.content.items:
             return Skipped(SkipReason.EMPTY_DIGEST)
         try:
-            message = self._message(work, channel)
+            message = self._message(claimed, channel)
         except Exception as error:  # noqa: BLE001 - one row that cannot be rendered must not stop the others (C-5)
-            log.error("render_failed", row=work.id, channel=channel, error=type(error).__name__)
+            log.error("render_failed", row=claimed.id, channel=channel, error=type(error).__name__)
             return Failed("render_failed")
-        return Envelope(work.destination.strip(), message, work.idempotency_key)
+        return Envelope(claimed.destination.strip(), message, claimed.idempotency_key)
 
-    def _message(self, work: Work, channel: Channel) -> Message:
-        if isinstance(work.content, Alert):
-            return self._instant(work.content, channel)
-        return self._digest(work.content, channel)
+    def _message(self, claimed: ClaimedMessage, channel: Channel) -> Message:
+        if isinstance(claimed.content, Alert):
+            return self._instant(claimed.content, channel)
+        return self._digest(claimed.content, channel)

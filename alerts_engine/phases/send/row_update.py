@@ -12,7 +12,7 @@ _LONGEST_MESSAGE_ID = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class RowUpdate:
     """The new state of a row that was sent, or not."""
 
     status: Status
@@ -23,18 +23,18 @@ class Settlement:
     provider_message_id: str | None = None
 
 
-def settlement_of(outcome: Outcome, attempts: int, policy: RetryPolicy, *, random: float) -> Settlement | None:
+def row_update_for(outcome: Outcome, attempts: int, policy: RetryPolicy, *, random: float) -> RowUpdate | None:
     """What to write after ``outcome`` of a row that made ``attempts`` before; ``None``: give it back, unspent.
 
     A 429 spends an attempt like any failure, but never the last one: being too fast is not the message's fault.
     """
     match outcome:
         case Sent(provider_message_id=message_id):
-            return Settlement(Status.SENT, attempts + 1, provider_message_id=_storable(message_id))
+            return RowUpdate(Status.SENT, attempts + 1, provider_message_id=_storable(message_id))
         case Failed(error=error):
-            return Settlement(Status.FAILED, attempts + 1, error=error, failure_kind=FailureKind.PERMANENT)
+            return RowUpdate(Status.FAILED, attempts + 1, error=error, failure_kind=FailureKind.PERMANENT)
         case Skipped(reason=reason):
-            return Settlement(Status.SKIPPED, attempts, error=reason)
+            return RowUpdate(Status.SKIPPED, attempts, error=reason)
         case ChannelDown():
             return None
         case Retry():
@@ -50,11 +50,11 @@ def _storable(message_id: str | None) -> str | None:
     return message_id.encode("utf-8", "replace").decode().replace("\0", "")[:_LONGEST_MESSAGE_ID]
 
 
-def _retry(outcome: Retry, before: int, policy: RetryPolicy, random: float) -> Settlement:
+def _retry(outcome: Retry, before: int, policy: RetryPolicy, random: float) -> RowUpdate:
     attempts = before + 1
     if outcome.rate_limited:
         attempts = min(attempts, max(policy.max_attempts - 1, 0))
     if attempts >= policy.max_attempts and not outcome.rate_limited:
-        return Settlement(Status.FAILED, attempts, error=outcome.error, failure_kind=FailureKind.TRANSIENT)
+        return RowUpdate(Status.FAILED, attempts, error=outcome.error, failure_kind=FailureKind.TRANSIENT)
     delay = retry_delay(policy, attempts, retry_after=outcome.retry_after, random=random)
-    return Settlement(Status.QUEUED, attempts, delay, outcome.error, FailureKind.TRANSIENT)
+    return RowUpdate(Status.QUEUED, attempts, delay, outcome.error, FailureKind.TRANSIENT)

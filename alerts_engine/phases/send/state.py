@@ -1,4 +1,4 @@
-"""What the lanes of one run share: the budget, the concurrency, the counts, and who is woken when they change."""
+"""What the senders of one run share: the budget, the concurrency, the counts, and who is woken when they change."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
     from alerts_engine.phases.send.backoff import RetryPolicy
     from alerts_engine.phases.send.counts import SendCounts
-    from alerts_engine.phases.send.event_cache import Alerts
+    from alerts_engine.phases.send.event_cache import EventCache
     from alerts_engine.phases.send.prepare import Preparation
-    from alerts_engine.phases.send.wakeup import Bell
+    from alerts_engine.phases.send.wakeup import Wakeup
     from alerts_engine.types import Channel
 
 
@@ -40,31 +40,31 @@ class Budget:
 
 
 @dataclass(slots=True)
-class Traffic:
-    """Shared by the lanes of one run."""
+class SendState:
+    """Shared by the senders of one run."""
 
     context: PhaseContext
-    alerts: Alerts
+    events: EventCache
     preparation: Preparation
     policy: RetryPolicy
     counts: SendCounts
     budget: Budget
-    bells: dict[Channel, Bell] = field(default_factory=dict)
+    wakeups: dict[Channel, Wakeup] = field(default_factory=dict)
     """The channels that still have something to do; they share the concurrency."""
     problems: list[str] = field(default_factory=list)
-    """What went wrong without ending a lane."""
+    """What went wrong without ending a sender."""
 
     @property
     def share(self) -> int:
-        """Sends in flight that each lane may have, so that a slow channel cannot take the others' place (SPEC C-4).
+        """Sends in flight that each sender may have, so that a slow channel cannot take the others' place (SPEC C-4).
 
         At least one each, also where the concurrency is lower than the number of channels.
         """
-        return max(1, self.context.settings.send_concurrency // max(1, len(self.bells)))
+        return max(1, self.context.settings.send_concurrency // max(1, len(self.wakeups)))
 
     def leave(self, channel: Channel) -> None:
-        """A lane has ended; the others may have its share."""
-        self.bells.pop(channel, None)
+        """A sender has ended; the others may have its share."""
+        self.wakeups.pop(channel, None)
         self.wake()
 
     def spend(self) -> None:
@@ -74,12 +74,12 @@ class Traffic:
             self.wake()
 
     def give_back(self, count: int) -> None:
-        """What was set apart of the budget is free again; a lane may be waiting for it."""
+        """What was set apart of the budget is free again; a sender may be waiting for it."""
         if count:
             self.budget.give_back(count)
             self.wake()
 
     def wake(self) -> None:
-        """Something has changed that any lane may wait for."""
-        for bell in self.bells.values():
-            bell.ring()
+        """Something has changed that any sender may wait for."""
+        for wakeup in self.wakeups.values():
+            wakeup.notify()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 
-class Bell:
+class Wakeup:
     """Every ring wakes all that wait now; nobody hears a ring from before."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake all that wait."""
         event, self._event = self._event, asyncio.Event()
         event.set()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts_engine.phases.send.backoff import RetryPolicy
-from alerts_engine.phases.send.row_update import Settlement, settlement_of
+from alerts_engine.phases.send.row_update import RowUpdate, row_update_for
 from alerts_engine.types import ChannelDown, DownCause, Failed, FailureKind, Retry, Sent, Skipped, SkipReason, Status
 
 POLICY = RetryPolicy(base_seconds=60, max_seconds=3600, max_attempts=5)
@@ -16,20 +16,20 @@ before = st.integers(0, 30)
 randoms = st.floats(0, 1)
 
 
-def settle(outcome, attempts: int = 0, policy: RetryPolicy = POLICY, random: float = 0.0) -> Settlement | None:
-    return settlement_of(outcome, attempts, policy, random=random)
+def settle(outcome, attempts: int = 0, policy: RetryPolicy = POLICY, random: float = 0.0) -> RowUpdate | None:
+    return row_update_for(outcome, attempts, policy, random=random)
 
 
 @given(before)
 def test_success_is_sent_with_its_id_and_no_error(attempts: int):
     """Success: ``sent``, the provider's id, no error (SPEC C-5)."""
-    assert settle(Sent("id"), attempts) == Settlement(Status.SENT, attempts + 1, provider_message_id="id")
+    assert settle(Sent("id"), attempts) == RowUpdate(Status.SENT, attempts + 1, provider_message_id="id")
 
 
 @given(before)
 def test_a_permanent_failure_ends_at_once(attempts: int):
     """Permanent: ``failed``, whatever attempts are left (SPEC C-5)."""
-    expected = Settlement(Status.FAILED, attempts + 1, error="e", failure_kind=FailureKind.PERMANENT)
+    expected = RowUpdate(Status.FAILED, attempts + 1, error="e", failure_kind=FailureKind.PERMANENT)
     assert settle(Failed("e"), attempts) == expected
 
 
@@ -74,7 +74,7 @@ def test_the_channels_fault_spends_nothing(attempts: int):
 @given(before, st.sampled_from(SkipReason))
 def test_a_skip_spends_nothing_and_says_why(attempts: int, reason: SkipReason):
     """Skipped is terminal, with its reason and no attempt (SPEC C-10)."""
-    assert settle(Skipped(reason), attempts) == Settlement(Status.SKIPPED, attempts, error=reason)
+    assert settle(Skipped(reason), attempts) == RowUpdate(Status.SKIPPED, attempts, error=reason)
 
 
 @given(st.text(max_size=400) | st.just("\ud800"))

@@ -1,4 +1,4 @@
-"""The alerts that messages tell, asked for by several lanes at once."""
+"""The alerts that messages tell, asked for by several senders at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_a_lane_gets_its_alerts_while_another_has_them_forgotten(
     db = prepared(postgresql)
     first, second, *others = [add_event(db) for _ in range(5)]
     async with connect(database_url) as database:
-        alerts = module.Alerts(database)
+        alerts = module.EventCache(database)
         await alerts.of([first])
         told, told_others = await asyncio.gather(alerts.of([first, second]), alerts.of(others))
     assert {event: known.alert.event_id for event, known in told.items()} == {first: first, second: second}
