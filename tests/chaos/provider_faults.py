@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from alerts_engine.sandbox import Fault, Sandbox
-from tests.chaos.stage import base_urls, stage
+from tests.chaos.stage import stage
 from tests.support import ground
+from tests.support.ground import base_urls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from alerts_engine.sandbox import Fault, Sandbox
 from tests.support import ground
-from tests.support.ground import PROVIDERS, Result
+from tests.support.ground import CHANNELS, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from alerts_engine import RunReport, Settings
-
-CHANNELS = ("email", "telegram", "sms")
 
 
 @dataclass
@@ -78,8 +76,3 @@ async def stage(
         await ground.drain(ground.settings(url, sandbox.url, **{"max_attempts": 1000, **fields}))
         received = [(str(message.channel), message.destination) for message in sandbox.messages]
         ground.judge(play.result, url, received, started)
-
-
-def base_urls(url: str) -> dict[str, str]:
-    """All four providers at ``url``."""
-    return {f"{provider}_base_url": url for provider in PROVIDERS}

@@ -12,7 +12,7 @@ import pytest
 from alerts_engine.database import connect
 from alerts_engine.phases import fan_out
 from alerts_engine.phases.plans import plans_as_json
-from tests.bench.bench_fanout import add_audience, add_event
+from tests.support.audience import add_audience, add_event
 from tests.support.world import settings
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.chaos.stage import CHANNELS
 from tests.support import ground
+from tests.support.ground import CHANNELS
 from tests.support.sending import World, destination
 
 if TYPE_CHECKING:

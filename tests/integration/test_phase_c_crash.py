@@ -17,8 +17,8 @@ from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
 from alerts_engine.types import Channel, Retry, SendResult
-from tests.chaos.stage import CHANNELS, base_urls
 from tests.support import ground
+from tests.support.ground import CHANNELS, base_urls
 from tests.support.sending import World, destination
 
 if TYPE_CHECKING:

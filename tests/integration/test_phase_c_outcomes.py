@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.stage import CHANNELS
 from tests.support import ground
+from tests.support.ground import CHANNELS
 from tests.support.sending import World, destination
 
 every_channel = pytest.mark.parametrize("channel", CHANNELS)

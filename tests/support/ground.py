@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = {"brevo": "email", "resend": "email", "telegram": "telegram", "twilio": "sms"}
 """Each provider's channel."""
+CHANNELS = ("email", "telegram", "sms")
 KEYED = ("brevo", "resend")
 """The providers that recognise a repeat by its key (SPEC C-12)."""
 
@@ -171,10 +172,15 @@ def _fields(sandbox_url: str) -> dict[str, Any]:
         "telegram_bot_token": "42:bot-token-abcdefghijklmnopqrstuvwxyz",
         "twilio_account_sid": "AC" + 32 * "0", "twilio_auth_token": "twilio-token",
         "twilio_phone_number": "+15005550006",
-        **{f"{provider}_base_url": sandbox_url for provider in PROVIDERS},
+        **base_urls(sandbox_url),
         "max_send_per_run": 1_000_000, "retry_base_seconds": 0.001, "retry_max_seconds": 0.001,
         "send_timeout_seconds": 0.5, "shutdown_seconds": 0.3, "send_lease_seconds": 1,
     }  # fmt: skip
+
+
+def base_urls(url: str) -> dict[str, str]:
+    """All four providers at ``url``."""
+    return {f"{provider}_base_url": url for provider in PROVIDERS}
 
 
 async def run(configured: Settings, phase: Phase = Phase.C, **order: Any) -> RunReport:

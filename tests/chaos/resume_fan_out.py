@@ -1,4 +1,4 @@
-"""``python -m tests.bench.resume_fanout``: kill fan-outs with SIGKILL until one gets to the end, and judge the rows.
+"""``python -m tests.chaos.resume_fan_out``: kill fan-outs with SIGKILL until one gets to the end, and judge the rows.
 
 A twin of the same fan-out is left in peace before; both must make the same deliveries (SPEC B-2, B-7).
 """
@@ -21,7 +21,7 @@ from rich.console import Console
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.logs import configure_logging
-from tests.bench.bench_fanout import add_audience, add_event
+from tests.support.audience import add_audience, add_event
 from tests.support.databases import fresh_database
 
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)

@@ -1,10 +1,10 @@
-"""Fan-outs that are killed with SIGKILL; ``python -m tests.bench.resume_fanout`` does it at full size."""
+"""Fan-outs that are killed with SIGKILL; ``python -m tests.chaos.resume_fan_out`` does it at full size."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.bench.resume_fanout import Storm, resume
+from tests.chaos.resume_fan_out import Storm, resume
 
 
 @pytest.mark.slow
