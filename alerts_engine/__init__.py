@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alerts_engine.engine import AlertsEngine, PhaseReport, RunReport
+    from alerts_engine.engine import AlertsEngine
     from alerts_engine.errors import AlertsEngineError
     from alerts_engine.phases.new_event import NewEvent
+    from alerts_engine.reports import PhaseReport, RunReport, RunStatus
     from alerts_engine.settings import PlanQuota, Settings, load_settings
     from alerts_engine.types import Channel, Kind, Period, Phase, Status
 
@@ -21,9 +22,10 @@ _HOMES = {
     "NewEvent": "phases.new_event",
     "Period": "types",
     "Phase": "types",
-    "PhaseReport": "engine",
+    "PhaseReport": "reports",
     "PlanQuota": "settings",
-    "RunReport": "engine",
+    "RunReport": "reports",
+    "RunStatus": "reports",
     "Settings": "settings",
     "Status": "types",
     "load_settings": "settings",
@@ -40,6 +42,7 @@ __all__ = [
     "PhaseReport",
     "PlanQuota",
     "RunReport",
+    "RunStatus",
     "Settings",
     "Status",
     "load_settings",

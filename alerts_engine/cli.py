@@ -31,13 +31,14 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     PhaseOption,
     Verbose,
 )
+from alerts_engine.reports import RunStatus, to_json
 from alerts_engine.types import SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from alerts_engine.commands.console import Console
     from alerts_engine.demo.story import Played
-    from alerts_engine.engine import RunReport
-    from alerts_engine.runs import Run, RunItem
+    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
+    from alerts_engine.reports import RunReport
     from alerts_engine.sandbox import Sandbox
     from alerts_engine.settings import Settings
 
@@ -113,30 +114,33 @@ def run(  # noqa: PLR0917 - typer gives them by name
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         if console.as_json:
-            console.json(report.as_json())
+            console.json(to_json(report))
         else:
             from alerts_engine.commands.console import run_table
 
             console.draw(run_table(report))
-        _exit(ok=report.status != "failed")
+        _exit(ok=report.status is not RunStatus.FAILED)
 
 
 async def _run(settings: Settings, console: Console, phase: Phase, order: dict[str, Any]) -> RunReport:
     with importing():
         from alerts_engine.engine import AlertsEngine
 
-    with console.progress() as progress:
-        engine = AlertsEngine(settings, progress=progress)
-        with on_signal(engine.request_stop, hint="sends in flight may finish; a second signal exits at once"):
-            async with engine:
-                return await engine.run(phase, **order)
+    # Given to the run, not asked of the engine: the signal may come while the database is being opened.
+    stopping = asyncio.Event()
+    with (
+        console.progress() as progress,
+        on_signal(stopping.set, hint="sends in flight may finish; a second signal exits at once"),
+    ):
+        async with AlertsEngine(settings, progress=progress) as engine:
+            return await engine.run(phase, stopping=stopping, **order)
 
 
 def _say_disabled(settings: Settings, console: Console, *, dry_run: bool) -> None:
     """One log line, and the report of a run in which nothing happened (SPEC CLI-2)."""
     import structlog
 
-    from alerts_engine.runs import triggered_by
+    from alerts_engine.history import triggered_by
 
     structlog.get_logger("alerts_engine").warning("engine_disabled", variable="ALERTS_V2_ENABLED")
     if console.as_json:
@@ -180,22 +184,21 @@ def runs(  # noqa: PLR0917 - typer gives them by name
     if context.invoked_subcommand is not None:
         return
     with command(Output(as_json, log_json, verbose)) as (given, console):
-        from alerts_engine.commands.console import record_as_json, runs_table
+        from alerts_engine.commands.console import runs_table
 
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_newest_runs(settings, limit))
         if console.as_json:
-            console.json({"runs": [record_as_json(one) for one in found]})
+            console.json({"runs": to_json(found)})
         else:
             console.draw(runs_table(found))
 
 
-async def _newest_runs(settings: Settings, limit: int) -> list[Run]:
-    from alerts_engine.database import connect
-    from alerts_engine.runs import newest_runs
+async def _newest_runs(settings: Settings, limit: int) -> list[RecordedRun]:
+    from alerts_engine.engine import AlertsEngine
 
-    async with connect(url_of(settings)) as database:
-        return await newest_runs(database, limit)
+    async with AlertsEngine(settings) as engine:
+        return await engine.recorded_runs(limit)
 
 
 @runs_app.command("show")
@@ -208,22 +211,21 @@ def show_run(
 ) -> None:
     """Show one run and its phases."""
     with command(Output(as_json, log_json, verbose)) as (given, console):
-        from alerts_engine.commands.console import record_as_json, recorded_run_table
+        from alerts_engine.commands.console import recorded_run_table
 
         with database_settings(given, embedded=embedded) as settings:
             found, items = run_loop(_one_run(settings, run_id))
         if console.as_json:
-            console.json(record_as_json(found) | {"items": [record_as_json(item) for item in items]})
+            console.json(to_json(found) | {"items": to_json(items)})
         else:
             console.draw(recorded_run_table(found, items))
 
 
-async def _one_run(settings: Settings, run_id: UUID) -> tuple[Run, list[RunItem]]:
-    from alerts_engine.database import connect
-    from alerts_engine.runs import run_with_items
+async def _one_run(settings: Settings, run_id: UUID) -> tuple[RecordedRun, list[RecordedPhase]]:
+    from alerts_engine.engine import AlertsEngine
 
-    async with connect(url_of(settings)) as database:
-        return await run_with_items(database, run_id)
+    async with AlertsEngine(settings) as engine:
+        return await engine.recorded_run(run_id)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime  # noqa: TC003 - row types are read at run time
 from enum import EnumType
 from functools import cache
 from types import NoneType, UnionType
@@ -20,6 +21,7 @@ from alerts_engine.errors import (
     NotFoundError,
     SchemaError,
 )
+from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -39,6 +41,14 @@ _LOST = (
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 _SYNTAX_OR_ACCESS = "42"
 _CONNECT, _RULE = "connect", "the rule"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Clock:
+    now: datetime
+
+
+clock = statement("runs", "clock", Clock)
 
 
 class Executor(Protocol):
@@ -183,6 +193,11 @@ class Database:
     async def run(self, statement: Statement[None], **values: Any) -> None:
         async with self._lent() as connection:
             await Session(connection).run(statement, **values)
+
+
+async def database_now(database: Database) -> datetime:
+    """The database's clock (SPEC C-14)."""
+    return (await database.row(clock)).now
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -15,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from alerts_engine.errors import DatabaseUnreachableError, SchemaError
-from alerts_engine.statements import folder
+from alerts_engine.statements import folder, migration_ids, statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import psycopg
+
+    from alerts_engine.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationId:
+    migration_id: str
+
+
+migrations_applied = statement("runs", "migrations_applied", MigrationId)
 
 LOCK_KEY = int.from_bytes(sha256(b"alerts_v2_migrate").digest()[:8], "big", signed=True)
 """The advisory lock of the one process that may migrate a database."""
@@ -46,6 +57,14 @@ def pending(url: str) -> list[str]:
     with _connection(url) as connection, _one_line("the record of migrations cannot be read"):
         applied = _applied(connection)
     return [name for name in _names() if name not in applied]
+
+
+async def check_migrated(database: Database) -> None:
+    """Raise :class:`SchemaError` unless every migration is applied; asks through the engine's own pool."""
+    applied = {row.migration_id for row in await database.rows(migrations_applied)}
+    missing = [name for name in migration_ids() if name not in applied]
+    if missing:
+        raise SchemaError(f"{len(missing)} migration(s) are pending ({missing[0]} …): run alerts-engine migrate")
 
 
 def rollback(url: str, count: int | None = None) -> list[str]:

@@ -63,7 +63,7 @@ UPDATE alerts_engine_runs
 -- name: recent_runs
 -- The newest runs first.
 --   $1 most int8
--- returns: Run, many
+-- returns: RecordedRun, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
        r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
@@ -73,16 +73,16 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 -- name: run_by_id
 -- One run.
 --   $1 run_id uuid
--- returns: Run, many
+-- returns: RecordedRun, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
        r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
  WHERE r.run_id = $1;
 
--- name: items_of_run
+-- name: phases_of_run
 -- The phases of one run.
 --   $1 run_id uuid
--- returns: RunItem, many
+-- returns: RecordedPhase, many
 SELECT i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts, i.error_summary
   FROM alerts_engine_run_items AS i
  WHERE i.run_id = $1

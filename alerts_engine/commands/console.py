@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from rich.console import Console as RichConsole
     from rich.progress import Progress as RichProgress
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from alerts_engine.demo.story import Played
-    from alerts_engine.engine import RunReport
+    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
     from alerts_engine.phases.context import Progress
-    from alerts_engine.runs import Run, RunItem
+    from alerts_engine.reports import RunReport
     from alerts_engine.sandbox import SandboxMessage
 
 _WIDTH_IN_A_PIPE = 120
@@ -119,17 +118,6 @@ def _rich(stream: Any) -> RichConsole:
     return RichConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
-def record_as_json(record: Run | RunItem) -> dict[str, Any]:
-    """A row of the history as plain values; times in ISO 8601."""
-    return {name: _plain(value) for name, value in asdict(record).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID) else value
-
-
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +131,7 @@ def run_table(report: RunReport) -> Table:
     return _phases_table(title, rows, f"{report.status} in {_duration(report.duration_ms)}")
 
 
-def recorded_run_table(run: Run, items: Sequence[RunItem]) -> Table:
+def recorded_run_table(run: RecordedRun, items: Sequence[RecordedPhase]) -> Table:
     """A run from the history: a row per phase."""
     rows = [(i.phase, i.status, _duration(i.duration_ms), _words(i.counts, i.error_summary)) for i in items]
     caption = (
@@ -154,7 +142,7 @@ def recorded_run_table(run: Run, items: Sequence[RunItem]) -> Table:
     return _phases_table(f"run {run.run_id}{' (dry run)' if run.dry_run else ''}", rows, caption)
 
 
-def runs_table(runs: Sequence[Run]) -> Table:
+def runs_table(runs: Sequence[RecordedRun]) -> Table:
     """The run history, in the order given; two lines each, so that an id stays whole on a narrow terminal."""
     rows = [
         (

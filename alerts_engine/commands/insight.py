@@ -6,20 +6,20 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alerts_engine.commands.frame import Output, command, database_settings, run_loop, url_of
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop
 from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Now, Verbose
+from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from alerts_engine.operations.explain import Explanation
-    from alerts_engine.operations.rule_trial import TriedEvent
+    from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.settings import Settings
     from alerts_engine.statements import RuleFile
 
@@ -68,19 +68,10 @@ async def _explain(settings: Settings, user_id: int, event_id: int | None) -> li
 
 
 def _as_json(explanation: Explanation) -> dict[str, Any]:
-    plain: dict[str, Any] = _plain(asdict(explanation))
+    plain: dict[str, Any] = to_json(explanation)
     for told, preference in zip(plain["preferences"], explanation.preferences, strict=True):
         told["matches"] = preference.matches
     return plain
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with its times in ISO 8601, at any depth."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------
@@ -131,13 +122,13 @@ def try_rule(  # noqa: PLR0917 - typer gives them by name
     with command(Output(as_json, log_json, verbose)) as (given, console):
         rule = _rule_of(file, given)
         with database_settings(given, embedded=embedded) as settings:
-            moment, tried = run_loop(_trial(settings, rule, now))
+            trial = run_loop(_trial(settings, rule, now))
         if console.as_json:
-            console.json(_trial_as_json(rule, moment, tried))
+            console.json(_trial_as_json(trial))
         else:
             from alerts_engine.commands.insight_tables import trial_table
 
-            console.draw(trial_table(rule.name, moment, tried))
+            console.draw(trial_table(trial))
 
 
 def _rule_of(file: Path, settings: Settings) -> RuleFile:
@@ -147,17 +138,17 @@ def _rule_of(file: Path, settings: Settings) -> RuleFile:
     return named[str(file)] if str(file) in named and not file.exists() else read_rule(file)
 
 
-async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> tuple[datetime, list[TriedEvent]]:
-    from alerts_engine.database import connect
-    from alerts_engine.operations import rule_trial
-    from alerts_engine.runs import database_now
+async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> RuleTrial:
+    from alerts_engine.engine import AlertsEngine
 
-    async with connect(url_of(settings)) as database:
-        moment = now or await database_now(database)
-        return moment, await rule_trial.try_rule(database, rule, now=moment, time_zone=settings.time_zone)
+    async with AlertsEngine(settings) as engine:
+        return await engine.try_rule(rule, now=now)
 
 
-def _trial_as_json(rule: RuleFile, moment: datetime, tried: list[TriedEvent]) -> dict[str, Any]:
-    known = sum(one.known_id is not None for one in tried)
-    events = [one.event.as_json() | {"known_id": one.known_id} for one in tried]
-    return {"rule": rule.name, "now": moment.isoformat(), "new": len(tried) - known, "known": known, "events": events}
+def _trial_as_json(trial: RuleTrial) -> dict[str, Any]:
+    events = [one.event.as_json() | {"known_id": one.known_id} for one in trial.events]
+    new = len(trial.events) - trial.known
+    answer: dict[str, Any] = to_json(
+        {"rule": trial.rule, "now": trial.now, "new": new, "known": trial.known, "events": events}
+    )
+    return answer

@@ -8,11 +8,10 @@ from alerts_engine.commands.console import moment_text, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from rich.table import Table
 
-    from alerts_engine.operations.rule_trial import TriedEvent
+    from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.rendering import TemplateProblem
 
 
@@ -25,7 +24,7 @@ def rules_table(rules: Sequence[Mapping[str, str | None]]) -> Table:
     return table_of("rules", ("rule", "from", "about", "file"), rows)
 
 
-def trial_table(name: str, moment: datetime, tried: Sequence[TriedEvent]) -> Table:
+def trial_table(trial: RuleTrial) -> Table:
     """The events that a rule found."""
     rows = [
         (
@@ -35,11 +34,10 @@ def trial_table(name: str, moment: datetime, tried: Sequence[TriedEvent]) -> Tab
             one.event.headline,
             one.event.event_fingerprint,
         )
-        for one in tried
+        for one in trial.events
     ]
-    known = sum(one.known_id is not None for one in tried)
-    caption = f"{len(rows) - known} new, {known} known; nothing was written"
-    title = f"{name} at {moment_text(moment)}"
+    caption = f"{len(rows) - trial.known} new, {trial.known} known; nothing was written"
+    title = f"{trial.rule} at {moment_text(trial.now)}"
     return table_of(title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption)
 
 

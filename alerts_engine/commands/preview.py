@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
-from alerts_engine.commands.frame import Output, command, database_settings, run_loop, url_of
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop
 from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Verbose
 from alerts_engine.types import Channel, EmailMessage, SmsMessage, TelegramMessage
 
@@ -110,11 +110,11 @@ def _channel(channel: Channel | None, form: Format | None, kind: str) -> Channel
 
 
 async def _find(settings: Settings, kind: str, number: int) -> Previewed:
-    from alerts_engine.database import connect
-    from alerts_engine.operations.preview import PREVIEWS
+    from alerts_engine.engine import AlertsEngine
+    from alerts_engine.operations.preview import PreviewKind
 
-    async with connect(url_of(settings)) as database:
-        return await PREVIEWS[kind](database, number)
+    async with AlertsEngine(settings) as engine:
+        return await engine.preview(PreviewKind(kind), number)
 
 
 def _text(message: Message, form: Format | None) -> str:

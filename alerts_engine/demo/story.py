@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from alerts_engine.demo.ground import Received, Totals
     from alerts_engine.demo.history import Day
-    from alerts_engine.engine import PhaseReport
     from alerts_engine.phases.context import Progress
+    from alerts_engine.reports import PhaseReport
 
 TICKS = (time(6, 10), time(7, 20))
 """UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""

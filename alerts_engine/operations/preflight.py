@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.database import connect
+from alerts_engine.database import connect, database_now
 from alerts_engine.errors import AlertsEngineError, DatabaseError, DatabaseUnreachableError, RuleError, SchemaError
 from alerts_engine.phases.fan_out import events_outside_window
 from alerts_engine.phases.rules import find_events
 from alerts_engine.rendering import check_templates
-from alerts_engine.runs import check_migrated, database_now
+from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import session_locks_work
 from alerts_engine.settings import variable_name
 from alerts_engine.statements import migration_ids, rule_files, statement

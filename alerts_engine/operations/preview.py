@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - row types are read at run time
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from alerts_engine.errors import NotFoundError
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from alerts_engine.database import Executor
     from alerts_engine.settings import Settings
     from alerts_engine.types import Message
+
+
+class PreviewKind(StrEnum):
+    """What a message can be looked at by."""
+
+    DELIVERY = "delivery"
+    DIGEST = "digest"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,16 @@ async def digest_preview(database: Executor, digest_id: int) -> Previewed:
     return Previewed(DigestContent(digest.period, digest.window_start, digest.window_end, items), digest.channel)
 
 
-PREVIEWS = {"delivery": delivery_preview, "digest": digest_preview, "event": event_preview}
-"""By what is looked at."""
+_PREVIEWS = {
+    PreviewKind.DELIVERY: delivery_preview,
+    PreviewKind.DIGEST: digest_preview,
+    PreviewKind.EVENT: event_preview,
+}
+
+
+async def preview(database: Executor, kind: PreviewKind, row_id: int) -> Previewed:
+    """What the message of the row ``row_id`` is made of. Raises :class:`NotFoundError`."""
+    return await _PREVIEWS[kind](database, row_id)
 
 
 def message_of(content: Alert | DigestContent, channel: Channel, settings: Settings) -> Message:

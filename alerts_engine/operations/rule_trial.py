@@ -32,10 +32,24 @@ class TriedEvent:
     """The event that is there already, which phase A would leave alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuleTrial:
+    """What a rule found at a moment."""
+
+    rule: str
+    now: datetime
+    events: tuple[TriedEvent, ...]
+
+    @property
+    def known(self) -> int:
+        """How many of the events are there already."""
+        return sum(tried.known_id is not None for tried in self.events)
+
+
 known_events = statement("rule_trial", "known_events", KnownEvent)
 
 
-async def try_rule(database: Executor, rule: RuleFile, *, now: datetime, time_zone: str) -> list[TriedEvent]:
+async def try_rule(database: Executor, rule: RuleFile, *, now: datetime, time_zone: str) -> RuleTrial:
     """What ``rule`` finds at ``now``; nothing is written.
 
     Raises :class:`RuleError`, which names the file and says what to do.
@@ -52,4 +66,5 @@ async def try_rule(database: Executor, rule: RuleFile, *, now: datetime, time_zo
         cooldown_keys=[row["cooldown_key"] for row in rows],
     )
     ids = {one.event_fingerprint: one.id for one in known}
-    return [TriedEvent(event, ids.get(event.event_fingerprint)) for event in found]
+    tried = tuple(TriedEvent(event, ids.get(event.event_fingerprint)) for event in found)
+    return RuleTrial(rule.name, now, tried)

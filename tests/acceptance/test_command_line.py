@@ -122,7 +122,7 @@ async def test_run_in_a_pipe_is_one_json_object_and_logs_go_to_stderr(alerts_eng
     assert answer.code == 0
     report = answer.json
     assert list(report) == [
-        "run_id", "status", "dry_run", "triggered_by", "started_at", "finished_at", "duration_ms", "phases"
+        "run_id", "status", "dry_run", "triggered_by", "started_at", "finished_at", "duration_ms", "phases", "warnings",
     ]  # fmt: skip
     assert [phase["phase"] for phase in report["phases"]] == ["a", "b", "d", "c"]
     assert list(report["phases"][0]) == [

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.channels import build_adapters, create_session
+from alerts_engine.database import database_now
 from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
-from alerts_engine.runs import database_now
 from tests.chaos.stage import stage
 from tests.support import ground
 

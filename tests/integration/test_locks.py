@@ -10,6 +10,7 @@ import pytest
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.locks import PHASE_KEYS
+from alerts_engine.reports import to_json
 from tests.support.world import (
     NOW,
     add_digest_delivery,
@@ -71,7 +72,7 @@ async def test_a_phase_whose_lock_is_held_is_skipped(db, database_url, phase):
     report = await run(database_url, Phase.ALL)
     assert report.status == "success"
     assert {one.phase: one.status for one in report.phases} == dict.fromkeys("abdc", "success") | {phase: "skipped"}
-    (skipped,) = (one for one in report.as_json()["phases"] if one["status"] == "skipped")
+    (skipped,) = (one for one in to_json(report)["phases"] if one["status"] == "skipped")
     assert (skipped["locked"], skipped["skipped"], skipped["reason"]) == (False, True, "lock_not_acquired")
     assert (skipped["counts"], skipped["error"]) == ({}, None)
 

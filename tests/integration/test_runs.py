@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,12 +13,15 @@ from structlog.testing import capture_logs
 
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
-from alerts_engine.errors import NotFoundError, SchemaError, SettingsError
-from alerts_engine.runs import newest_runs, run_with_items
+from alerts_engine.errors import AlertsEngineError, NotFoundError, SchemaError, SettingsError
+from alerts_engine.operations.runs import newest_runs, run_with_phases
+from tests.support import ground
 from tests.support.world import NOW, add_event, add_news, prepared, run, settings
 
 if TYPE_CHECKING:
     import psycopg
+
+    from tests.support.sending import World
 
 
 @pytest.fixture
@@ -82,12 +86,37 @@ async def test_errors_are_kept_up_to_2000_characters(db, database_url, tmp_path)
 
 async def test_a_stopped_run_is_closed(db, database_url):
     """Nothing more is begun, and the record says why (SPEC CLI-7)."""
+    stopping = asyncio.Event()
+    stopping.set()
     async with AlertsEngine(settings(database_url)) as engine:
-        engine.request_stop()
-        report = await engine.run(Phase.ALL, now=NOW)
+        report = await engine.run(Phase.ALL, now=NOW, stopping=stopping)
     assert (report.status, report.phases) == ("failed", ())
     (kept,) = history(db)
     assert (kept.status, kept.error_summary) == ("failed", "stopped by a signal")
+
+
+async def test_a_stop_ends_the_run_under_way_and_not_those_after_it(db, database_url):
+    """``request_stop`` before a run and after one changes nothing; during one it ends that one (SPEC I-3)."""
+    add_event(db)
+    statuses = []
+    async with AlertsEngine(settings(database_url), progress=lambda *_: engine.request_stop()) as engine:
+        engine.request_stop()
+        statuses.append((await engine.run(Phase.A, now=NOW)).status)
+        statuses.append((await engine.run(Phase.B, now=NOW)).status)
+        statuses.append((await engine.run(Phase.A, now=NOW)).status)
+    assert statuses == ["success", "failed", "success"]
+
+
+async def test_an_engine_can_be_opened_again(world: World):
+    """It sends through transports of its own each time, and asks nothing of a pool that is closed (SPEC I-3)."""
+    engine = AlertsEngine(ground.settings(world.url, world.sandbox.url))
+    for number in (1, 2):
+        world.alert(world.users(1))
+        async with engine:
+            assert (await engine.run(Phase.C)).status == "success"
+        assert world.statuses == {"sent": number}
+    with pytest.raises(AlertsEngineError, match="not open"):
+        await engine.run(Phase.C)
 
 
 async def test_a_run_that_a_bug_ends_is_closed_with_its_kind(db, database_url):
@@ -167,9 +196,9 @@ async def test_runs_are_read_back_newest_first(db, database_url):
     reports = [await run(database_url, phase) for phase in (Phase.A, Phase.B, Phase.ALL)]
     async with connect(database_url) as database:
         newest = await newest_runs(database, 2)
-        one, items = await run_with_items(database, UUID(reports[2].run_id))
+        one, items = await run_with_phases(database, UUID(reports[2].run_id))
         with pytest.raises(NotFoundError, match="there is no run"):
-            await run_with_items(database, uuid4())
+            await run_with_phases(database, uuid4())
     assert [str(each.run_id) for each in newest] == [reports[2].run_id, reports[1].run_id]
     assert one == newest[0]
     assert [item.phase for item in items] == ["a", "b", "d", "c"]

@@ -1,0 +1,270 @@
+"""One run: A → B → D → C under their locks, recorded, stoppable, and reported (SPEC sections 3, 10, 13 and 14)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+
+from alerts_engine import history
+from alerts_engine.database import database_now
+from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
+from alerts_engine.locks import phase_lock
+from alerts_engine.logs import Redaction
+from alerts_engine.phases.build_digests import DigestCounts, build_digests
+from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
+from alerts_engine.phases.fan_out import FanOutCounts, fan_out
+from alerts_engine.phases.generate import GenerateCounts, generate
+from alerts_engine.phases.send.counts import SendCounts
+from alerts_engine.phases.send.phase import list_sendable, send
+from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, milliseconds, status_of
+from alerts_engine.schema import check_migrated
+from alerts_engine.types import SINCE_HOURS, Phase
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from alerts_engine.database import Database, Session
+    from alerts_engine.locks import PhaseLock
+    from alerts_engine.phases.context import Progress
+    from alerts_engine.settings import Settings
+
+log = structlog.get_logger("alerts_engine")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a run is asked for. Raises :class:`SettingsError` for a ``now`` without a time zone."""
+
+    phase: Phase = Phase.ALL
+    dry_run: bool = False
+    since_hours: float = SINCE_HOURS
+    batch_size: int | None = None
+    now: datetime | None = None
+    """Another moment to replay; ``None`` is the database's clock."""
+
+    def __post_init__(self) -> None:
+        if self.now is not None and self.now.tzinfo is None:
+            raise SettingsError("now must have a time zone, such as 2022-02-24T10:00:00+00:00")
+
+
+class _Undo(Exception):  # noqa: N818 - not an error: it ends the dry run's transaction
+    """Rolls the dry run back."""
+
+
+class Run:
+    """Owns what lasts as long as the run: its request, stop, deadline, locks, record, transports and reports."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        request: RunRequest,
+        *,
+        stopping: asyncio.Event,
+        progress: Progress,
+        chat_interval: float,
+    ) -> None:
+        """``stopping`` ends the run early (SPEC CLI-7); the other arguments are those of the engine."""
+        self.run_id = uuid4()
+        self.stopping = stopping
+        self._database = database
+        self._settings = settings
+        self._request = request
+        self._progress = progress
+        self._chat_interval = chat_interval
+        seconds = settings.max_run_seconds
+        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        self._history = history.History(database, self.run_id, settings)
+        self._resources = AsyncExitStack()
+        self._reports: list[PhaseReport] = []
+        # A rule's error may quote its file: what is kept and reported is masked like a log line (SPEC O-3).
+        self._redaction = Redaction(settings.secrets())
+
+    async def execute(self) -> RunReport:
+        """Do what was requested, and report. A phase's failure is in the report.
+
+        Raises :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun.
+        """
+        started_at = await database_now(self._database)
+        if not self._settings.enabled:
+            log.info("engine_disabled", variable="ALERTS_V2_ENABLED")
+            return await self._report(started_at, RunStatus.SKIPPED)
+        await check_migrated(self._database)
+        with structlog.contextvars.bound_contextvars(run_id=str(self.run_id)):
+            async with self._resources:
+                return await self._recorded(started_at)
+
+    # --- the record -------------------------------------------------------------------------------------------------
+
+    async def _recorded(self, started_at: datetime) -> RunReport:
+        """The run between the opening and the closing of its record."""
+        await self._history.open(self._request.phase, dry_run=self._request.dry_run)
+        status, error = RunStatus.FAILED, "cancelled"
+        try:
+            await (self._dry_run() if self._request.dry_run else self._perform())
+            status = status_of(self._reports, stopped=self.stopping.is_set())
+            error = "stopped by a signal" if self.stopping.is_set() else ""
+        except AlertsEngineError as caught:
+            error = self._redaction.text(str(caught))
+            raise
+        except Exception as caught:  # a bug; its text may hold what must not be kept
+            error = f"unexpected {type(caught).__name__}"
+            raise
+        finally:
+            report = await asyncio.shield(self._close(started_at, status, error))
+        return report
+
+    async def _close(self, started_at: datetime, status: RunStatus, error: str) -> RunReport:
+        report = await self._report(started_at, status)
+        await self._history.close(report, error)
+        return report
+
+    async def _report(self, started_at: datetime, status: RunStatus) -> RunReport:
+        try:
+            finished_at = await database_now(self._database)
+        except AlertsEngineError:
+            finished_at = max([started_at, *(report.finished_at for report in self._reports)])
+        return RunReport(
+            run_id=str(self.run_id),
+            status=status,
+            dry_run=self._request.dry_run,
+            triggered_by=history.triggered_by(self._settings),
+            started_at=started_at,
+            finished_at=finished_at,
+            duration_ms=milliseconds(started_at, finished_at),
+            phases=tuple(self._reports),
+        )
+
+    async def _record(self, report: PhaseReport) -> None:
+        """Into the run's report, the history, and one log line with the counts."""
+        self._reports.append(report)
+        level = log.error if report.status is RunStatus.FAILED else log.info
+        level(
+            "phase", phase=report.phase, status=report.status, reason=report.reason, error=report.error, **report.counts
+        )
+        await self._history.phase(report)
+
+    async def _last_known(self, fallback: datetime | None = None) -> datetime:
+        """The database's time; when it does not answer, the last time known."""
+        try:
+            return await database_now(self._database)
+        except AlertsEngineError:
+            known = [report.finished_at for report in self._reports]
+            if fallback is None and not known:
+                raise
+            return fallback or known[-1]
+
+    # --- the phases -------------------------------------------------------------------------------------------------
+
+    async def _perform(self) -> None:
+        """Each phase under its lock; one that fails does not keep the next from running (SPEC CLI-5)."""
+        for phase in self._request.phase.steps:
+            if self.stopping.is_set():
+                return
+            started_at = await self._last_known()
+            try:
+                async with phase_lock(self._database, phase) as lock:
+                    report = await self._run_phase(phase, self._database, lock)
+            except AlertsEngineError as error:
+                report = self._failed(phase, started_at, error, locked=False)
+            await self._record(report)
+
+    async def _dry_run(self) -> None:
+        """The real statements in one transaction that is rolled back (SPEC X-1).
+
+        The locks are kept to the end: the rows that only this transaction sees would make real runs wait.
+        """
+        async with AsyncExitStack() as locks, self._database.session() as session:
+            try:
+                async with session.transaction():
+                    for phase in self._request.phase.steps:
+                        if self.stopping.is_set():
+                            break
+                        lock = await locks.enter_async_context(phase_lock(self._database, phase))
+                        await self._record(await self._dry_run_phase(phase, session, lock))
+                    raise _Undo
+            except _Undo:
+                log.debug("dry_run_rolled_back")
+
+    async def _dry_run_phase(self, phase: Phase, session: Session, lock: PhaseLock | None) -> PhaseReport:
+        started_at = await self._last_known()
+        try:
+            async with session.transaction():
+                return await self._run_phase(phase, session, lock)
+        except (DatabaseError, SchemaError) as error:  # the savepoint is gone, the transaction goes on
+            return self._failed(phase, started_at, error, locked=True)
+
+    async def _run_phase(self, phase: Phase, database: Database | Session, lock: PhaseLock | None) -> PhaseReport:
+        started_at = await database_now(self._database)
+        if lock is None:
+            return PhaseReport.of(phase, started_at, started_at, locked=False, reason=PhaseSkip.LOCK_NOT_ACQUIRED)
+        counts, work = await self._work_of(phase, self._context(database, lock, started_at))
+        error = None
+        with structlog.contextvars.bound_contextvars(phase=str(phase)):
+            try:
+                await work
+            except AlertsEngineError as caught:
+                if self._request.dry_run and isinstance(caught, DatabaseError | SchemaError):
+                    raise
+                error = self._redaction.text(str(caught))
+        finished_at = await self._last_known(started_at)
+        return PhaseReport.of(phase, started_at, finished_at, locked=True, counts=_filled(asdict(counts)), error=error)
+
+    def _failed(self, phase: Phase, moment: datetime, error: AlertsEngineError, *, locked: bool) -> PhaseReport:
+        return PhaseReport.of(phase, moment, moment, locked=locked, error=self._redaction.text(str(error)))
+
+    def _context(self, database: Database | Session, lock: PhaseLock, started_at: datetime) -> PhaseContext:
+        request = self._request
+        return PhaseContext(
+            database=database,
+            settings=self._settings,
+            run_id=str(self.run_id),
+            now=request.now or started_at,
+            replayed_now=request.now,
+            dry_run=request.dry_run,
+            since_hours=request.since_hours,
+            batch_size=request.batch_size,
+            lock=lock,
+            stopping=self.stopping,
+            deadline=self._deadline,
+            progress=self._progress,
+            chat_interval=self._chat_interval,
+        )
+
+    async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[Any, Any]:
+        """The phase's empty counts, and the coroutine that does the work and fills them."""
+        match phase:
+            case Phase.A:
+                generated = GenerateCounts()
+                return generated, generate(context, generated)
+            case Phase.B:
+                fanned_out = FanOutCounts()
+                return fanned_out, fan_out(context, fanned_out)
+            case Phase.D:
+                built = DigestCounts()
+                return built, build_digests(context, built)
+            case Phase.C:
+                sent = SendCounts()
+                work = list_sendable if context.dry_run else send
+                return sent, work(context, sent, await self._open_transports())
+            case Phase.ALL:
+                raise ValueError("'all' is not one phase")
+
+    async def _open_transports(self) -> Transports:
+        """The channels and the renderer; they last as long as the run."""
+        from alerts_engine.channels import build_adapters, create_session
+
+        # A send must never wait for a connection: that would count against its own timeout.
+        session = create_session(connections=self._settings.send_concurrency)
+        await self._resources.enter_async_context(session)
+        return Transports(build_adapters(self._settings, session), renderer_for(self._settings))
+
+
+def _filled(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts as JSON: what only the dry run fills is left out of the others."""
+    return {key: value for key, value in counts.items() if value is not None or key == "stop_reason"}
