@@ -20,7 +20,8 @@ from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.generate import GenerateCounts, generate
 from alerts_engine.phases.send.counts import SendCounts
-from alerts_engine.phases.send.phase import list_sendable, send
+from alerts_engine.phases.send.dry_run import list_sendable
+from alerts_engine.phases.send.phase import send
 from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, milliseconds, status_of
 from alerts_engine.schema import check_migrated
 from alerts_engine.types import SINCE_HOURS, Phase

@@ -77,6 +77,17 @@ class DownCause(StrEnum):
     QUEUE_FULL = "queue_full"
 
 
+class StopReason(StrEnum):
+    """Why phase C ended although more may be due (SPEC C-15, C-16)."""
+
+    SIGNAL = "signal"
+    LOCK_LOST = "lock_lost"
+    MAX_RUN_SECONDS = "max_run_seconds"
+    MAX_SEND_PER_RUN = "max_send_per_run"
+    OUTCOMES_NOT_WRITTEN = "outcomes_not_written"
+    RATE_LIMITED = "rate_limited"
+
+
 class SkipReason(StrEnum):
     """Why a row ends ``skipped``; the value is what stands in ``last_error`` (SPEC C-10, D-1)."""
 

@@ -66,6 +66,11 @@ class PhaseContext:
         ids = self.settings.send_allowlist_user_ids
         return None if ids is None else list(ids)
 
+    @property
+    def is_lock_lost(self) -> bool:
+        """Whether another runner may have taken over (SPEC L-2)."""
+        return self.lock is not None and self.lock.lost.is_set()
+
     def check_lock(self) -> None:
         """Raise :class:`~alerts_engine.errors.LockLostError` when another runner may have taken over."""
         if self.lock is not None:

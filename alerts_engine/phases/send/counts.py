@@ -9,7 +9,7 @@ from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
     from alerts_engine.phases.send.row_update import RowUpdate
-    from alerts_engine.types import Channel
+    from alerts_engine.types import Channel, StopReason
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class SendCounts:
     skipped_disabled: int = 0
     reclaimed: int = 0
     stopped_early: bool = False
-    stop_reason: str | None = None
+    stop_reason: StopReason | None = None
     channels_down: dict[str, str] = field(default_factory=dict)
     by_channel: dict[str, ChannelCounts] = field(default_factory=dict)
     digests: DigestSendCounts = field(default_factory=DigestSendCounts)
@@ -90,7 +90,7 @@ class SendCounts:
         (self.digests if source == "digests" else self).skipped_not_configured += count
         self.by_channel.setdefault(channel, ChannelCounts()).skipped += count
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: StopReason) -> None:
         """The phase stops claiming although more may be due; the first reason stands."""
         self.stopped_early = True
         self.stop_reason = self.stop_reason or reason

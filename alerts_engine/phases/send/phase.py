@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,11 +12,10 @@ from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.channel_sender import ChannelSender
 from alerts_engine.phases.send.claims import SOURCES
 from alerts_engine.phases.send.event_cache import EventCache
+from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
-from alerts_engine.phases.send.state import Budget, SendState
-from alerts_engine.statements import statement
-from alerts_engine.types import Channel
+from alerts_engine.types import Channel, StopReason
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext, Transports
@@ -26,19 +24,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("alerts_engine.send")
 
 _SKIP_BATCH = 5_000
-_MOST_IDS_SHOWN = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sendable:
-    kind: str
-    channel: Channel
-    state: str
-    count: int
-    ids: list[int] | None
-
-
-sendable_now = statement("phase_c_send", "sendable_now", Sendable)
 
 
 async def send(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
@@ -53,7 +38,7 @@ async def send(context: PhaseContext, counts: SendCounts, transports: Transports
     try:
         context.check_lock()
     except LockLostError as error:
-        counts.stop("lock_lost")
+        counts.stop(StopReason.LOCK_LOST)
         problems.insert(0, str(error))
     if problems:
         raise PhaseError("; ".join(problems))
@@ -165,33 +150,3 @@ async def _wake_when_stopping(context: PhaseContext, state: SendState) -> None:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-async def list_sendable(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
-    """The dry run of phase C: what would be sent now, and what waits and why; nothing is touched (X-1)."""
-    rows = await context.database.rows(
-        sendable_now, now=context.replayed_now, allowlist=context.allowlist, most_ids=_MOST_IDS_SHOWN
-    )
-    counts.would_send, counts.waiting = {}, {}
-    for row in rows:
-        state = _state(row, context, transports)
-        if state == "due":
-            counts.would_send.setdefault(row.channel, {})[_plural(row.kind)] = {
-                "count": row.count,
-                "ids": row.ids or [],
-            }
-        else:
-            reasons = counts.waiting.setdefault(row.channel, {})
-            reasons[state] = reasons.get(state, 0) + row.count
-
-
-def _state(row: Sendable, context: PhaseContext, transports: Transports) -> str:
-    if row.state == "due" and row.channel in context.settings.channels_paused:
-        return "channel_paused"
-    if row.state == "due" and row.channel not in transports.adapters:
-        return "channel_not_configured"
-    return row.state
-
-
-def _plural(kind: str) -> str:
-    return "deliveries" if kind == "delivery" else "digests"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts_engine.phases.send.limits import Pacer, TokenBucket
+from alerts_engine.phases.send.rates import Pacer, TokenBucket
 
 WINDOW = 60.0
 
