@@ -157,6 +157,12 @@ def on_signal(stop: Callable[[], None], *, hint: str | None = None) -> Iterator[
             signal.signal(number, handler)
 
 
+def exit_with(*, ok: bool) -> None:
+    """End with 1 unless all is well."""
+    if not ok:
+        raise typer.Exit(1)
+
+
 def program_name() -> str:
     """How to call this program again from here: by its name where the shell finds it, else by its path."""
     import shutil

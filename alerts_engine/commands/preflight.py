@@ -24,14 +24,7 @@ from alerts_engine.settings import SettingProblem, load_usable_settings
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.table import Table
-
-    from alerts_engine.operations.preflight import Findings
     from alerts_engine.settings import Settings
-
-_MARKS = {True: "✓", False: "✗"}
 
 
 def register(app: typer.Typer) -> None:
@@ -69,24 +62,8 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(findings.as_json())
         else:
-            console.draw(_table_of(findings))
+            from alerts_engine.commands.tables.preflight import preflight_table
+
+            console.draw(preflight_table(findings))
         if not findings.ok:
             raise typer.Exit(1)
-
-
-def _table_of(findings: Findings) -> Table:
-    from alerts_engine.commands.console import table_of
-
-    found = findings.as_json()
-    caption = f"{len(found['errors'])} error(s), {len(found['warnings'])} warning(s)"
-    return table_of("preflight", ("", "what"), _rows(findings), caption)
-
-
-def _rows(findings: Findings) -> Iterator[tuple[str, str]]:
-    found = findings.as_json()
-    yield _MARKS[findings.db_ok], "the database answers"
-    yield _MARKS[findings.migrations_ok], "every migration is applied"
-    for channel, is_configured in findings.channels_configured.items():
-        yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
-    yield from (("✗", error) for error in found["errors"])
-    yield from (("!", warning) for warning in found["warnings"])

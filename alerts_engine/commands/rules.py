@@ -1,4 +1,4 @@
-"""The commands ``explain`` and ``rules``: why somebody gets an alert, and what would become one (SPEC B-9, A-1).
+"""The commands ``rules`` and ``rules test``: what would become an event (SPEC A-1).
 
 A command imports what it needs when it runs.
 """
@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
-from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Now, Verbose
+from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
+    AsJson,
+    Embedded,
+    LogJson,
+    Now,
+    Verbose,
+)
 from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alerts_engine.operations.explain import Explanation
     from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.settings import Settings
     from alerts_engine.statements import RuleFile
@@ -28,53 +33,7 @@ rules_app = typer.Typer(rich_markup_mode=None)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command()(explain)
     app.add_typer(rules_app, name="rules")
-
-
-# --- explain --------------------------------------------------------------------------------------------------------
-
-
-def explain(  # noqa: PLR0917 - typer gives them by name
-    user: Annotated[int, typer.Option("--user", min=1, max=MOST, help="Whom to explain it for.")],
-    event: Annotated[
-        int | None, typer.Option("--event", min=1, max=MOST, help="One event; without it the ten newest, in short.")
-    ] = None,
-    as_json: AsJson = False,
-    log_json: LogJson = False,
-    verbose: Verbose = False,
-    embedded: Embedded = False,
-) -> None:
-    """Say why a user does or does not get an event, channel by channel, and what came of it."""
-    with command(Output(as_json, log_json, verbose)) as (given, console):
-        with database_settings(given, embedded=embedded) as settings:
-            found = run_loop(_explain(settings, user, event))
-        if console.as_json:
-            console.json({"user_id": user, "explanations": [_as_json(one) for one in found]})
-            return
-        from alerts_engine.commands.explanation_tables import explanation_tables, explanations_table
-
-        if event is None:
-            console.draw(explanations_table(user, found))
-        else:
-            console.draw(*(table for one in found for table in explanation_tables(one)))
-
-
-async def _explain(settings: Settings, user_id: int, event_id: int | None) -> list[Explanation]:
-    from alerts_engine.engine import AlertsEngine
-
-    async with AlertsEngine(settings) as engine:
-        return await engine.explain(user_id, event_id)
-
-
-def _as_json(explanation: Explanation) -> dict[str, Any]:
-    plain: dict[str, Any] = to_json(explanation)
-    for told, preference in zip(plain["preferences"], explanation.preferences, strict=True):
-        told["matches"] = preference.matches
-    return plain
-
-
-# --- rules ----------------------------------------------------------------------------------------------------------
 
 
 @rules_app.callback(invoke_without_command=True)
@@ -89,7 +48,7 @@ def rules(context: typer.Context, as_json: AsJson = False, log_json: LogJson = F
         if console.as_json:
             console.json({"rules": found})
         else:
-            from alerts_engine.commands.insight_tables import rules_table
+            from alerts_engine.commands.tables.rules import rules_table
 
             console.draw(rules_table(found))
 
@@ -126,7 +85,7 @@ def try_rule(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(_trial_as_json(trial))
         else:
-            from alerts_engine.commands.insight_tables import trial_table
+            from alerts_engine.commands.tables.rules import trial_table
 
             console.draw(trial_table(trial))
 

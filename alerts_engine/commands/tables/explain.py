@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alerts_engine.commands.console import moment_text, table_of
+from alerts_engine.commands.tables.drawing import moment_text, table_of
 from alerts_engine.operations.explain import Verdict
 from alerts_engine.types import SINCE_HOURS, Channel, Kind, Status
 

@@ -1,0 +1,103 @@
+"""The command ``run``: run phases, and say what came of them (SPEC section 3).
+
+A command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alerts_engine.commands.frame import Output, command, database_settings, exit_with, importing, on_signal, run_loop
+from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
+    AsJson,
+    DryRun,
+    Embedded,
+    LogJson,
+    Now,
+    PhaseOption,
+    Verbose,
+)
+from alerts_engine.reports import RunStatus, to_json
+from alerts_engine.types import SINCE_HOURS, Phase
+
+if TYPE_CHECKING:
+    from alerts_engine.commands.console import Console
+    from alerts_engine.reports import RunReport
+    from alerts_engine.settings import Settings
+
+_LONGEST_HOURS = 24 * 366 * 100
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command()(run)
+
+
+def _check_hours(value: float) -> float:
+    if not (math.isfinite(value) and 0 <= value <= _LONGEST_HOURS):
+        raise typer.BadParameter(f"{value} is not in the range 0<=x<={_LONGEST_HOURS}.")
+    return value
+
+
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Most rows one claim takes.")]
+SinceHours = Annotated[
+    float, typer.Option("--since-hours", callback=_check_hours, help="Fan out events this young; 0 is no limit.")
+]
+
+
+def run(  # noqa: PLR0917 - typer gives them by name
+    phase: PhaseOption = Phase.ALL,
+    dry_run: DryRun = False,
+    batch_size: BatchSize = None,
+    since_hours: SinceHours = SINCE_HOURS,
+    now: Now = None,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+    embedded: Embedded = False,
+) -> None:
+    """Run phases: generate events (a), fan out (b), build digests (d), send (c)."""
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        if not given.enabled:
+            _say_disabled(given, console, dry_run=dry_run)
+            return
+        with database_settings(given, embedded=embedded) as settings:
+            order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
+            report = run_loop(_run(settings, console, phase, order))
+        if console.as_json:
+            console.json(to_json(report))
+        else:
+            from alerts_engine.commands.tables.runs import run_table
+
+            console.draw(run_table(report))
+        exit_with(ok=report.status is not RunStatus.FAILED)
+
+
+async def _run(settings: Settings, console: Console, phase: Phase, order: dict[str, Any]) -> RunReport:
+    with importing():
+        from alerts_engine.engine import AlertsEngine
+
+    # Given to the run, not asked of the engine: the signal may come while the database is being opened.
+    stopping = asyncio.Event()
+    with (
+        console.progress() as progress,
+        on_signal(stopping.set, hint="sends in flight may finish; a second signal exits at once"),
+    ):
+        async with AlertsEngine(settings, progress=progress) as engine:
+            return await engine.run(phase, stopping=stopping, **order)
+
+
+def _say_disabled(settings: Settings, console: Console, *, dry_run: bool) -> None:
+    """One log line, and the report of a run in which nothing happened (SPEC CLI-2)."""
+    import structlog
+
+    from alerts_engine.history import triggered_by
+
+    structlog.get_logger("alerts_engine").warning("engine_disabled", variable="ALERTS_V2_ENABLED")
+    if console.as_json:
+        report = {"run_id": None, "status": "skipped", "dry_run": dry_run, "triggered_by": triggered_by(settings)}
+        console.json({**report, "started_at": None, "finished_at": None, "duration_ms": 0, "phases": []})

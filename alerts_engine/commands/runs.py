@@ -1,0 +1,83 @@
+"""The commands ``runs`` and ``runs show``: the run history (SPEC O-1).
+
+A command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID  # noqa: TC003 - typer reads it at run time
+
+import typer
+
+from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose  # noqa: TC001 - typer reads them
+from alerts_engine.reports import to_json
+
+if TYPE_CHECKING:
+    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
+    from alerts_engine.settings import Settings
+
+runs_app = typer.Typer(rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.add_typer(runs_app, name="runs")
+
+
+@runs_app.callback(invoke_without_command=True)
+def runs(  # noqa: PLR0917 - typer gives them by name
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many.")] = 20,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+    embedded: Embedded = False,
+) -> None:
+    """List the newest runs, or show one."""
+    if context.invoked_subcommand is not None:
+        return
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        from alerts_engine.commands.tables.runs import runs_table
+
+        with database_settings(given, embedded=embedded) as settings:
+            found = run_loop(_newest_runs(settings, limit))
+        if console.as_json:
+            console.json({"runs": to_json(found)})
+        else:
+            console.draw(runs_table(found))
+
+
+async def _newest_runs(settings: Settings, limit: int) -> list[RecordedRun]:
+    from alerts_engine.engine import AlertsEngine
+
+    async with AlertsEngine(settings) as engine:
+        return await engine.recorded_runs(limit)
+
+
+@runs_app.command("show")
+def show_run(
+    run_id: Annotated[UUID, typer.Argument(metavar="RUN_ID")],
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+    verbose: Verbose = False,
+    embedded: Embedded = False,
+) -> None:
+    """Show one run and its phases."""
+    with command(Output(as_json, log_json, verbose)) as (given, console):
+        from alerts_engine.commands.tables.runs import recorded_run_table
+
+        with database_settings(given, embedded=embedded) as settings:
+            found, items = run_loop(_one_run(settings, run_id))
+        if console.as_json:
+            console.json(to_json(found) | {"items": to_json(items)})
+        else:
+            console.draw(recorded_run_table(found, items))
+
+
+async def _one_run(settings: Settings, run_id: UUID) -> tuple[RecordedRun, list[RecordedPhase]]:
+    from alerts_engine.engine import AlertsEngine
+
+    async with AlertsEngine(settings) as engine:
+        return await engine.recorded_run(run_id)

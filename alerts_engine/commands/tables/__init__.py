@@ -1,0 +1,1 @@
+"""What commands show to people: one module per command, and how a table is drawn."""
