@@ -109,10 +109,28 @@ def load(file: str) -> dict[str, Definition]:
     except OSError as error:
         raise StatementError(f"{path.name} cannot be read: {error.strerror}") from error
     pieces = re.split(r"^-- name: *", text, flags=re.MULTILINE)[1:]
-    definitions = [_parse(file, piece) for piece in pieces]
+    definitions = [definition for piece in pieces for definition in _parse_with_twin(file, piece)]
     if len({definition.name for definition in definitions}) != len(definitions):
         raise StatementError(f"{path.name} has two statements of one name")
     return {definition.name: definition for definition in definitions}
+
+
+_ALSO = re.compile(r"^-- also: +(\w+) for (\w+)(?:, returns (\w+))?[ ]*$", re.MULTILINE)
+_TABLE = re.compile(r"/\* TABLE \*/ \w+")
+_ONLY_HERE = re.compile(r"^.*-- only here[ ]*\n?", re.MULTILINE)
+
+
+def _parse_with_twin(file: str, piece: str) -> list[Definition]:
+    """A statement, and the one that its header's ``-- also:`` derives from the same text for another table.
+
+    The other text has that table wherever ``/* TABLE */`` stands, and lacks the lines that end in ``-- only here``.
+    """
+    definition = _parse(file, piece)
+    also = _ALSO.search(piece)
+    if also is None:
+        return [definition]
+    text = _ONLY_HERE.sub("", _TABLE.sub(also[2], definition.text))
+    return [definition, replace(definition, name=also[1], text=text, returns=also[3] or definition.returns)]
 
 
 _PARAMETER = re.compile(r"^-- +\$(\d+) +(\w+) +(\w+(?:\[\])?)")

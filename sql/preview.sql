@@ -1,5 +1,5 @@
--- What a message is made of, without claiming it (SPEC section 9). No destination is read. The events come from
--- event_rows, the items of a digest from digest_items, as for a send.
+-- What a message is made of, without claiming it (SPEC section 9). No destination is read. What a message
+-- says comes from event_rows and digest_contents, as for a send.
 
 -- name: previewed_delivery
 -- A delivery's event, and the digest that the delivery went into.
@@ -11,14 +11,13 @@ SELECT d.id::int8 AS id, d.alert_event_id::int8 AS event_id, d.channel, d.delive
   FROM user_alert_deliveries AS d
   LEFT JOIN user_alert_digest_items AS i ON i.delivery_id = d.id
  WHERE d.id = $1::int8
-   AND d.channel IN ('email', 'telegram', 'sms');
+   AND d.channel <> 'account';
 
 -- name: previewed_digest
--- A digest's window.
+-- The channel that a digest is meant for.
 --   $1 digest_id int8
 -- returns: PreviewedDigest, many
 -- again: safe; reads only
-SELECT g.id::int8 AS id, g.channel, g.period, g.window_start::timestamptz AS window_start,
-       g.window_end::timestamptz AS window_end
+SELECT g.id::int8 AS id, g.channel
   FROM user_alert_digests AS g
  WHERE g.id = $1::int8;

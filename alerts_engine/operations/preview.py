@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - row types are read at run time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.context import renderer_for
-from alerts_engine.phases.send.claims import items_of
+from alerts_engine.phases.send.claims import digests_by_id
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.statements import statement
-from alerts_engine.types import Alert, Channel, DigestContent, Kind, Period
+from alerts_engine.types import Alert, Channel, DigestContent, Kind
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
@@ -41,9 +40,6 @@ class PreviewedDelivery:
 class PreviewedDigest:
     id: int
     channel: Channel
-    period: Period
-    window_start: datetime
-    window_end: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +80,10 @@ async def digest_preview(database: Executor, digest_id: int) -> Previewed:
     found = await database.rows(previewed_digest, digest_id=digest_id)
     if not found:
         raise NotFoundError(f"there is no digest {digest_id}")
-    digest = found[0]
-    items = (await items_of(database, [digest_id], EventCache(database))).get(digest_id, ())
-    if not items:
+    digest = (await digests_by_id(database, [digest_id], EventCache(database)))[digest_id]
+    if not digest.content.items:
         raise NotFoundError(f"digest {digest_id} has no items: it would be skipped, not sent")
-    return Previewed(DigestContent(digest.period, digest.window_start, digest.window_end, items), digest.channel)
+    return Previewed(digest.content, found[0].channel)
 
 
 _PREVIEWS = {

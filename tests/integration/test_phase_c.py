@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alerts_engine import AlertsEngine, Phase
 from tests.support import ground
 from tests.support.ground import CHANNELS
 from tests.support.sending import World, destination
@@ -82,7 +83,7 @@ async def test_the_oldest_goes_first_also_among_retries(world: World):
 async def test_the_oldest_digest_goes_first(world: World):
     """The digest whose window ended first goes first, also when it was put back by hand (SPEC C-2)."""
     ground.add_digests(world.url, world.users(3), "email")
-    for column in ("window_start", "window_end", "next_retry_at"):
+    for column in ("created_at", "window_start", "window_end", "next_retry_at"):
         world.execute(f"UPDATE user_alert_digests SET {column} = {column} - make_interval(days => id::int)")
     world.execute("UPDATE user_alert_digests SET next_retry_at = NULL WHERE id = 3")
     await world.run({"send_concurrency": 1})
@@ -240,3 +241,19 @@ async def test_paused_channels_stay_queued(world: World):
     report = await world.run({"channels_paused": "email,sms", "twilio_auth_token": None})
     assert [row for row in world.rows if row.channel != "telegram"] == before
     assert list(report.counts["by_channel"]) == ["telegram"]
+
+
+async def test_a_row_that_is_older_than_those_claimed_already_goes_out_in_the_same_run(world: World):
+    """A claim begins where the last one ended; what came in before that meanwhile is not forgotten (SPEC C-2)."""
+    world.alert(world.users(6))
+    world.fault(delay=0.05)
+    async with AlertsEngine(ground.settings(world.url, world.sandbox.url, send_concurrency=1)) as engine:
+        running = asyncio.ensure_future(engine.run(Phase.C))
+        await world.sandbox.wait_for_messages(3)
+        late = (await asyncio.to_thread(world.users, 1))[0]
+        await asyncio.to_thread(world.alert, [late])
+        await asyncio.to_thread(
+            world.execute, f"UPDATE user_alert_deliveries SET created_at = '2020-01-01' WHERE user_id = {late}"
+        )
+        await running
+    assert world.statuses == {"sent": 7}

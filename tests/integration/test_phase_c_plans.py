@@ -26,7 +26,11 @@ LOOKS_AT_ALL = {"sendable_now", "move_telegram_chat"}
 """The dry run's survey; and the application's own table, which is not ours to index."""
 IN_THEIR_ORDER = {
     "claim_deliveries": {"user_alert_deliveries_new_idx", "user_alert_deliveries_retry_idx"},
-    "claim_digests": {"user_alert_digests_due_idx"},
+    "claim_digests": {"user_alert_digests_new_idx", "user_alert_digests_due_idx"},
+    "begin_deliveries": {"user_alert_deliveries_pkey"},
+    "begin_digests": {"user_alert_digests_pkey"},
+    "settle_deliveries": {"user_alert_deliveries_pkey"},
+    "release_deliveries": {"user_alert_deliveries_pkey"},
     "reclaim_deliveries": {"user_alert_deliveries_lease_idx"},
     "reclaim_digests": {"user_alert_digests_lease_idx"},
 }

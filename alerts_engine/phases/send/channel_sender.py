@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alerts_engine.phases.send.claims import SOURCES
+from alerts_engine.phases.send.claims import HEAD, SOURCES
 from alerts_engine.phases.send.limits import ChannelLimits
 from alerts_engine.phases.send.provider_calls import ProviderCalls
 from alerts_engine.types import Envelope, StopReason
 
 if TYPE_CHECKING:
     from alerts_engine.channels.base import ChannelAdapter
-    from alerts_engine.phases.send.claims import ClaimedMessage, Source
+    from alerts_engine.phases.send.claims import ClaimedMessage, Position, Source
     from alerts_engine.phases.send.limits import SendState
     from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 
@@ -30,6 +30,8 @@ class ChannelSender:
         self._channel = adapter.channel
         self._limits = ChannelLimits(state, writer, adapter.channel)
         self._calls = ProviderCalls(state, writer, self._limits, adapter)
+        self._position = HEAD
+        """Where the next claim begins."""
 
     async def run(self) -> None:
         """Send what is due: deliveries, then digests (SPEC C-1). Ends when nothing is due or the run must stop.
@@ -39,6 +41,7 @@ class ChannelSender:
         try:
             async with self._calls:
                 for source in SOURCES:
+                    self._position = HEAD
                     while await self._send_some(source):
                         pass
         finally:
@@ -95,26 +98,36 @@ class ChannelSender:
     # --- claiming ---------------------------------------------------------------------------------------------------
 
     async def _claim(self, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
-        context, claimed = self._context, list["ClaimedMessage"]()
+        """As many due rows as there is room for, from where the last claim ended; when it comes back short, anew."""
+        claimed = list["ClaimedMessage"]()
         # Set apart before the claim: the other senders draw on the same budget meanwhile.
         self._state.budget.reserve(room)
         try:
-            claimed = await source.claim(
-                context.database,
-                self._state.events,
-                channel=self._channel,
-                claim_size=room,
-                run_id=context.run_id,
-                lease=timedelta(seconds=context.settings.send_lease_seconds),
-                now=context.replayed_now,
-                allowlist=context.allowlist,
-                resting=resting,
-                set_aside=self._writer.set_aside(source),
-            )
+            claimed = await self._claim_from(self._position, source, room, resting)
+            if len(claimed) < room and self._position is not HEAD:
+                claimed += await self._claim_from(HEAD, source, room - len(claimed), resting)
         finally:
             self._state.give_back(room - len(claimed))
+        # Behind a destination that rests there are rows to come back for: the next claim looks at them again.
+        self._position = HEAD if self._limits.pacer.interval else self._position.after(claimed)
         self._state.counts.selected(source.name, len(claimed))
         return claimed
+
+    async def _claim_from(self, start: Position, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
+        context = self._context
+        return await source.claim(
+            context.database,
+            self._state.events,
+            start,
+            channel=self._channel,
+            claim_size=room,
+            run_id=context.run_id,
+            lease=timedelta(seconds=context.settings.send_lease_seconds),
+            now=context.replayed_now,
+            allowlist=context.allowlist,
+            resting=resting,
+            set_aside=self._writer.set_aside(source),
+        )
 
     async def _dispatch(self, source: Source, claimed: list[ClaimedMessage]) -> None:
         """Prepare what was claimed, note that the sends begin, and let them go."""

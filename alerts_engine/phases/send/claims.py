@@ -1,9 +1,10 @@
-"""Deliveries and digests as one thing to send: two sets of statements, one life (SPEC section 8)."""
+"""Deliveries and digests as one thing to send: two tables, one life, one text of SQL (SPEC section 8)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime  # noqa: TC003 - row types are read at run time
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
@@ -13,6 +14,8 @@ from alerts_engine.statements import Statement, statement
 from alerts_engine.types import Alert, DigestContent, Period
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alerts_engine.database import Executor
     from alerts_engine.phases.send.event_cache import EventCache
 
@@ -25,6 +28,7 @@ class ClaimedDelivery:
     id: int
     attempts: int
     created_at: datetime
+    next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
     event_id: int
@@ -35,18 +39,21 @@ class ClaimedDigest:
     id: int
     attempts: int
     created_at: datetime
+    next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRow:
+    """A digest, and one event in it; ``None`` when it is empty."""
+
+    digest_id: int
     digest_key: str
     period: Period
     window_start: datetime
     window_end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class DigestItem:
-    digest_id: int
-    event_id: int
+    event_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,39 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """How far the claims of this run have come: among the rows never tried, and among those that wait for a time."""
+
+    new_from: datetime | None = None
+    new_from_id: int | None = None
+    due_from: datetime | None = None
+    due_from_id: int | None = None
+
+    def after(self, claimed: Sequence[ClaimedMessage]) -> Position:
+        """Where the next claim begins when this one took ``claimed``, which are in their order."""
+        position = self
+        new = [message for message in claimed if message.next_retry_at is None]
+        due = [(message.next_retry_at, message.id) for message in claimed if message.next_retry_at is not None]
+        if new:
+            position = replace(position, new_from=new[-1].created_at, new_from_id=new[-1].id)
+        if due:
+            due_from, due_from_id = max(due)
+            position = replace(position, due_from=due_from, due_from_id=due_from_id)
+        return position
+
+
+HEAD = Position()
+"""Before every row."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedMessage:
     """One claimed row on its way: what it says, where to, and how often that was tried."""
 
     id: int
     attempts: int
+    created_at: datetime
+    next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
     content: Alert | DigestContent
@@ -90,74 +125,69 @@ class SourceStatements:
     release_unbegun: Statement[RowId]
 
 
+class SourceName(StrEnum):
+    """The tables of what is sent; also the names that counts and reports use."""
+
+    DELIVERIES = "deliveries"
+    DIGESTS = "digests"
+
+
 class Source(Protocol):
     """A table of rows to send."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> SourceName: ...
     @property
     def statements(self) -> SourceStatements: ...
-    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
-        """Lease due rows of one channel to this run, with all that their messages are made of."""
+    async def claim(
+        self, database: Executor, events: EventCache, start: Position, **values: Any
+    ) -> list[ClaimedMessage]:
+        """Lease due rows of one channel to this run, from ``start`` on, with all that their messages are made of."""
         ...
 
 
-def _statements(table: str) -> SourceStatements:
+def _statements(source: SourceName) -> SourceStatements:
     file = "phase_c_send"
     return SourceStatements(
-        reclaim=statement(file, f"reclaim_{table}", Reclaimed),
-        skip_unconfigured=statement(file, f"skip_unconfigured_{table}", Count),
-        due=statement(file, f"are_{table}_due", Due),
-        begin=statement(file, f"begin_{table}", RowId),
-        settle=statement(file, f"settle_{table}", RowId),
-        release=statement(file, f"release_{table}", RowId),
-        release_unbegun=statement(file, f"release_unbegun_{table}", RowId),
+        reclaim=statement(file, f"reclaim_{source}", Reclaimed),
+        skip_unconfigured=statement(file, f"skip_unconfigured_{source}", Count),
+        due=statement(file, f"are_{source}_due", Due),
+        begin=statement(file, f"begin_{source}", RowId),
+        settle=statement(file, f"settle_{source}", RowId),
+        release=statement(file, f"release_{source}", RowId),
+        release_unbegun=statement(file, f"release_unbegun_{source}", RowId),
     )
 
 
 claim_deliveries = statement("phase_c_send", "claim_deliveries", ClaimedDelivery)
 claim_digests = statement("phase_c_send", "claim_digests", ClaimedDigest)
-digest_items = statement("phase_c_send", "digest_items", DigestItem)
+digest_contents = statement("phase_c_send", "digest_contents", DigestRow)
 
 
 class Deliveries:
-    name = "deliveries"
-    statements = _statements("deliveries")
+    name = SourceName.DELIVERIES
+    statements = _statements(SourceName.DELIVERIES)
 
-    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
-        claimed = await database.rows(claim_deliveries, **values)
+    async def claim(
+        self, database: Executor, events: EventCache, start: Position, **values: Any
+    ) -> list[ClaimedMessage]:
+        claimed = await database.rows(claim_deliveries, **asdict(start), **values)
         known = await events.of(row.event_id for row in claimed)
         return [
-            ClaimedMessage(
-                id=row.id,
-                attempts=row.attempts,
-                destination=row.destination,
-                channel_enabled=row.channel_enabled,
-                content=known[row.event_id].alert,
-                idempotency_key=_key("delivery", row.id, row.created_at, known[row.event_id].fingerprint),
-            )
-            for row in claimed
+            _message(row, known[row.event_id].alert, "delivery", known[row.event_id].fingerprint) for row in claimed
         ]
 
 
 class Digests:
-    name = "digests"
-    statements = _statements("digests")
+    name = SourceName.DIGESTS
+    statements = _statements(SourceName.DIGESTS)
 
-    async def claim(self, database: Executor, events: EventCache, **values: Any) -> list[ClaimedMessage]:
-        claimed = await database.rows(claim_digests, **values)
-        items = await items_of(database, [row.id for row in claimed], events) if claimed else {}
-        return [
-            ClaimedMessage(
-                id=row.id,
-                attempts=row.attempts,
-                destination=row.destination,
-                channel_enabled=row.channel_enabled,
-                content=DigestContent(row.period, row.window_start, row.window_end, items.get(row.id, ())),
-                idempotency_key=_key("digest", row.id, row.created_at, row.digest_key),
-            )
-            for row in claimed
-        ]
+    async def claim(
+        self, database: Executor, events: EventCache, start: Position, **values: Any
+    ) -> list[ClaimedMessage]:
+        claimed = await database.rows(claim_digests, **asdict(start), **values)
+        found = await digests_by_id(database, [row.id for row in claimed], events) if claimed else {}
+        return [_message(row, found[row.id].content, "digest", found[row.id].digest_key) for row in claimed]
 
 
 DELIVERIES = Deliveries()
@@ -166,14 +196,44 @@ SOURCES: tuple[Source, ...] = (DELIVERIES, DIGESTS)
 """In the order in which they are sent (SPEC C-1)."""
 
 
-async def items_of(database: Executor, digest_ids: list[int], events: EventCache) -> dict[int, tuple[Alert, ...]]:
-    """The alerts in each of these digests, the most severe first."""
-    rows = await database.rows(digest_items, digest_ids=digest_ids)
-    known = await events.of(row.event_id for row in rows)
-    return {
-        digest: tuple(known[item.event_id].alert for item in items)
-        for digest, items in groupby(rows, key=lambda row: row.digest_id)
-    }
+@dataclass(frozen=True, slots=True)
+class KeyedDigest:
+    """A digest's content and its key."""
+
+    digest_key: str
+    content: DigestContent
+
+
+async def digests_by_id(database: Executor, digest_ids: list[int], events: EventCache) -> dict[int, KeyedDigest]:
+    """What stands in these digests, the most severe alert first."""
+    rows = await database.rows(digest_contents, digest_ids=digest_ids)
+    known = await events.of(row.event_id for row in rows if row.event_id is not None)
+    digests = {}
+    for digest_id, group in groupby(rows, key=lambda row: row.digest_id):
+        items = list(group)
+        alerts = tuple(known[row.event_id].alert for row in items if row.event_id is not None)
+        digests[digest_id] = _keyed(items, alerts)
+    return digests
+
+
+def _keyed(rows: Sequence[DigestRow], alerts: tuple[Alert, ...]) -> KeyedDigest:
+    first = rows[0]
+    return KeyedDigest(first.digest_key, DigestContent(first.period, first.window_start, first.window_end, alerts))
+
+
+def _message(
+    row: ClaimedDelivery | ClaimedDigest, content: Alert | DigestContent, kind: str, identity: str
+) -> ClaimedMessage:
+    return ClaimedMessage(
+        id=row.id,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        next_retry_at=row.next_retry_at,
+        destination=row.destination,
+        channel_enabled=row.channel_enabled,
+        content=content,
+        idempotency_key=_key(kind, row.id, row.created_at, identity),
+    )
 
 
 def _key(kind: str, row_id: int, created_at: datetime, identity: str) -> UUID:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from alerts_engine.phases.send.claims import SourceName
 from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
@@ -56,16 +57,16 @@ class SendCounts:
     waiting: dict[str, Any] | None = None
     """Dry run only: per channel what waits, by reason."""
 
-    def selected(self, source: str, count: int) -> None:
+    def selected(self, source: SourceName, count: int) -> None:
         """``count`` rows were claimed (a negative number: given back)."""
-        if source == "digests":
+        if source is SourceName.DIGESTS:
             self.digests.selected += count
         else:
             self.queued_selected += count
 
-    def settled(self, source: str, channel: Channel, update: RowUpdate) -> None:
+    def settled(self, source: SourceName, channel: Channel, update: RowUpdate) -> None:
         """A row came to its new state."""
-        counts = self.digests if source == "digests" else self
+        counts = self.digests if source is SourceName.DIGESTS else self
         own = self.by_channel.setdefault(channel, ChannelCounts())
         match update.status:
             case Status.SENT:
@@ -85,9 +86,9 @@ class SendCounts:
             case _:
                 assert_never(update.status)
 
-    def skipped_unconfigured(self, source: str, channel: Channel, count: int) -> None:
+    def skipped_unconfigured(self, source: SourceName, channel: Channel, count: int) -> None:
         """``count`` rows ended because their channel has no credentials."""
-        (self.digests if source == "digests" else self).skipped_not_configured += count
+        (self.digests if source is SourceName.DIGESTS else self).skipped_not_configured += count
         self.by_channel.setdefault(channel, ChannelCounts()).skipped += count
 
     def stop(self, reason: StopReason) -> None:

@@ -10,7 +10,7 @@ import structlog
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
 from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.channel_sender import ChannelSender
-from alerts_engine.phases.send.claims import SOURCES
+from alerts_engine.phases.send.claims import SOURCES, SourceName
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
@@ -55,7 +55,7 @@ async def _reclaim(context: PhaseContext, counts: SendCounts) -> None:
             give_up=settings.uncertain_send == "fail",
         )
         counts.reclaimed += row.reclaimed
-        if source.name == "digests":
+        if source.name is SourceName.DIGESTS:
             counts.digests.failed += row.failed
         else:
             counts.failed += row.failed

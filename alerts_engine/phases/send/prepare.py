@@ -30,7 +30,7 @@ class Preparation:
         """The message of a claimed row, or why there is none. Pure but for its memory; never raises."""
         if not claimed.channel_enabled:
             return Skipped(SkipReason.CHANNEL_DISABLED)
-        if claimed.destination is None or not claimed.destination.strip():
+        if claimed.destination is None:
             return Skipped(SkipReason.MISSING_DESTINATION)
         if not isinstance(claimed.content, Alert) and not claimed.content.items:
             return Skipped(SkipReason.EMPTY_DIGEST)
@@ -39,7 +39,7 @@ class Preparation:
         except Exception as error:  # noqa: BLE001 - one row that cannot be rendered must not stop the others (C-5)
             log.error("render_failed", row=claimed.id, channel=channel, error=type(error).__name__)
             return Failed("render_failed")
-        return Envelope(claimed.destination.strip(), message, claimed.idempotency_key)
+        return Envelope(claimed.destination, message, claimed.idempotency_key)
 
     def _message(self, claimed: ClaimedMessage, channel: Channel) -> Message:
         if isinstance(claimed.content, Alert):

@@ -1,0 +1,3 @@
+DROP FUNCTION alert_destinations();
+DROP TABLE user_alert_destinations;
+DROP FUNCTION alert_destination(text);
