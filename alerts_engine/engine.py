@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from alerts_engine.database import Database, connect, database_now
 from alerts_engine.errors import AlertsEngineError, SettingsError
-from alerts_engine.phases.context import CHAT_INTERVAL_SECONDS, Progress, no_progress
+from alerts_engine.phases.context import Progress, no_progress
 from alerts_engine.run import Run, RunRequest
 from alerts_engine.settings import Settings, load_settings
 from alerts_engine.types import SINCE_HOURS, Phase
@@ -38,12 +38,15 @@ class AlertsEngine:
         settings: Settings | None = None,
         *,
         progress: Progress = no_progress,
-        chat_interval: float = CHAT_INTERVAL_SECONDS,
+        pace: float = 1.0,
     ) -> None:
-        """``chat_interval``: seconds between two messages to a Telegram chat; 0 only where nobody real reads them."""
+        """``pace``: how much longer messages to one destination wait for each other than the channel asks for.
+
+        1 is what the channel asks for (a second for a Telegram chat); 0, no wait, only where nobody real reads them.
+        """
         self.settings = settings if settings is not None else load_settings()
         self._progress = progress
-        self._chat_interval = chat_interval
+        self._pace = pace
         self._stack = AsyncExitStack()
         self._database: Database | None = None
         self._runs: set[Run] = set()
@@ -99,7 +102,7 @@ class AlertsEngine:
             RunRequest(phase, dry_run, since_hours, batch_size, now),
             stopping=stopping or asyncio.Event(),
             progress=self._progress,
-            chat_interval=self._chat_interval,
+            pace=self._pace,
         )
         self._runs.add(run)
         try:

@@ -68,7 +68,7 @@ class Run:
         *,
         stopping: asyncio.Event,
         progress: Progress,
-        chat_interval: float,
+        pace: float,
     ) -> None:
         """``stopping`` ends the run early (SPEC CLI-7); the other arguments are those of the engine."""
         self.run_id = uuid4()
@@ -77,7 +77,7 @@ class Run:
         self._settings = settings
         self._request = request
         self._progress = progress
-        self._chat_interval = chat_interval
+        self._pace = pace
         seconds = settings.max_run_seconds
         self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         self._history = history.History(database, self.run_id, settings)
@@ -234,7 +234,7 @@ class Run:
             stopping=self.stopping,
             deadline=self._deadline,
             progress=self._progress,
-            chat_interval=self._chat_interval,
+            pace=self._pace,
         )
 
     async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[Any, Any]:

@@ -204,27 +204,10 @@ class Settings(BaseSettings):
         """The built-in plan map with ``ALERTS_PLAN_QUOTAS`` laid over it (SPEC B-5)."""
         return BUILT_IN_PLANS | self.plan_quotas
 
-    def rate_limit(self, channel: Channel) -> int | None:
+    def rate_limit(self, channel: str) -> int | None:
         """Messages a minute for ``channel``; ``None`` is unlimited."""
-        own = {
-            Channel.EMAIL: self.rate_limit_email_per_minute,
-            Channel.TELEGRAM: self.rate_limit_telegram_per_minute,
-            Channel.SMS: self.rate_limit_sms_per_minute,
-        }[channel]
+        own: int | None = getattr(self, f"rate_limit_{channel}_per_minute", None)
         return own if own is not None else self.rate_limit_per_minute
-
-    def credentials(self, channel: Channel) -> dict[str, bool]:
-        """The variables that ``channel`` needs, each with whether it is set."""
-        names = {
-            Channel.EMAIL: ["EMAIL_FROM", f"{self.email_provider.upper()}_API_KEY"],
-            Channel.TELEGRAM: ["TELEGRAM_BOT_TOKEN"],
-            Channel.SMS: ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_PHONE_NUMBER"],
-        }[channel]
-        return {name: getattr(self, name.lower()) is not None for name in names}
-
-    def is_configured(self, channel: Channel) -> bool:
-        """Whether every credential of ``channel`` is set."""
-        return all(self.credentials(channel).values())
 
     def secrets(self) -> list[str]:
         """Every secret value, for the log redaction (SPEC O-3)."""

@@ -30,7 +30,10 @@ class Phase(StrEnum):
 
 
 class Channel(StrEnum):
-    """How an alert reaches a user. The legacy ``account`` feed is not a channel of the engine (SPEC DB-3)."""
+    """The built-in channels, by which an alert reaches a user; custom ones have names with a dot in them (SPEC I-6).
+
+    The legacy ``account`` feed is not a channel of the engine (SPEC DB-3).
+    """
 
     EMAIL = "email"
     TELEGRAM = "telegram"
@@ -132,28 +135,30 @@ class DigestContent:
 
 
 @dataclass(frozen=True, slots=True)
-class EmailMessage:
+class Message:
+    """What a channel carries; each form has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmailMessage(Message):
     subject: str
     html: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class TelegramMessage:
+class TelegramMessage(Message):
     """``text`` is Telegram's HTML (``parse_mode=HTML``), at most 4096 characters after parsing."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class SmsMessage:
+class SmsMessage(Message):
     body: str
     encoding: str
     """``GSM-7`` or ``UCS-2``."""
     segments: int
-
-
-Message = EmailMessage | TelegramMessage | SmsMessage
 
 
 @dataclass(frozen=True, slots=True)

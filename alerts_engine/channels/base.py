@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from alerts_engine.types import Channel, Envelope, SendResult
+    from alerts_engine.types import Envelope, SendResult
 
 
 class ChannelAdapter(Protocol):
     """Carries messages of one channel to one provider."""
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> str:
         """The channel it carries."""
         ...
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, TypeVar
 
-from alerts_engine.types import EmailMessage, Failed, SendResult, SmsMessage, TelegramMessage
+from alerts_engine.types import Failed, Message, SendResult
 
 if TYPE_CHECKING:
     from alerts_engine.types import Envelope
 
-MessageT = TypeVar("MessageT", EmailMessage, TelegramMessage, SmsMessage)
+MessageT = TypeVar("MessageT", bound=Message)
 
 INVALID_DESTINATION = SendResult(Failed("invalid_destination"))
 """The answer for a destination that no provider must be asked about."""

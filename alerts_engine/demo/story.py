@@ -122,7 +122,7 @@ async def play(database_url: str, sandbox_url: str, *, progress: Progress, stopp
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())
     # Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes.
-    async with AlertsEngine(settings, chat_interval=0.0) as engine:
+    async with AlertsEngine(settings, pace=0.0) as engine:
         await ground.prepare(engine.database)
         for number, step in enumerate(steps):
             progress("replaying", number, len(steps))

@@ -7,11 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from alerts_engine.channels import channels
 from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.fan_out import fan_out_page
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import statement
-from alerts_engine.types import Channel, Kind, Status
+from alerts_engine.types import Kind, Status
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
@@ -68,7 +69,7 @@ class PreferenceRow:
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
     id: int
-    channel: Channel
+    channel: str
     kind: Kind
     status: Status
     attempts: int
@@ -127,7 +128,7 @@ class Facts:
 class Decision:
     """One channel."""
 
-    channel: Channel
+    channel: str
     verdict: Verdict
     """Where the fan-out has been: ``deliver`` exactly where it made a delivery."""
     today: Verdict
@@ -204,7 +205,7 @@ async def _explain_event(
         record=False,
     )
     deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
-    decided = {Channel(one["channel"]): one for one in page.decisions or []}
+    decided = {one["channel"]: one for one in page.decisions or []}
     checks = {check["id"]: check for check in page.preferences or []}
     unseen = Verdict.NOT_IN_ALLOWLIST if user.considered else Verdict.EMAIL_UNVERIFIED
     return Explanation(
@@ -220,7 +221,7 @@ async def _explain_event(
                 unseen=unseen,
                 reached=event.reached,
             )
-            for channel in Channel
+            for channel in channels()
         ),
     )
 
@@ -240,7 +241,7 @@ def _preference(row: PreferenceRow, check: dict[str, Any]) -> Preference:
 
 
 def _decision(
-    channel: Channel,
+    channel: str,
     decided: dict[str, Any] | None,
     deliveries: tuple[DeliveryState, ...],
     *,

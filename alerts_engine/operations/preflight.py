@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from alerts_engine.channels import channels
 from alerts_engine.database import connect, database_now
 from alerts_engine.errors import AlertsEngineError, DatabaseError, DatabaseUnreachableError, RuleError, SchemaError
 from alerts_engine.phases.fan_out import events_outside_window
@@ -101,7 +102,7 @@ async def preflight(
     """
     broken = frozenset(variable for problem in problems for variable in problem.variables)
     findings = Findings(
-        channels_configured={channel.value: settings.is_configured(channel) for channel in Channel},
+        channels_configured={name: spec.is_configured(settings) for name, spec in channels().items()},
         warnings=[*_unset(settings, broken), *_restraints(settings), *_half_configured(settings, broken)],
         errors=[problem.text for problem in problems],
     )
@@ -144,10 +145,10 @@ def _restraints(settings: Settings) -> Iterator[str]:
 
 
 def _half_configured(settings: Settings, broken: frozenset[str]) -> Iterator[str]:
-    for channel in Channel:
-        credentials = settings.credentials(channel)
+    for channel, spec in channels().items():
+        credentials = spec.credentials(settings)
         missing = [name for name, is_set in credentials.items() if not is_set and name not in broken]
-        provider_unknown = channel is Channel.EMAIL and "EMAIL_PROVIDER" in broken
+        provider_unknown = channel == Channel.EMAIL and "EMAIL_PROVIDER" in broken
         if missing and any(credentials.values()) and not provider_unknown:
             yield f"{channel} is half configured: {', '.join(missing)} not set"
 
@@ -155,7 +156,7 @@ def _half_configured(settings: Settings, broken: frozenset[str]) -> Iterator[str
 def _check_any_channel(findings: Findings, settings: Settings, *, sends: bool, dry_run: bool) -> None:
     if not sends or any(findings.channels_configured.values()):
         return
-    ways = ", or ".join(" and ".join(settings.credentials(channel)) for channel in Channel)
+    ways = ", or ".join(" and ".join(spec.credentials(settings)) for spec in channels().values())
     problem = f"no channel is configured, so nothing can be sent: set {ways}"
     rehearses = dry_run or not settings.enabled
     (findings.warnings if rehearses else findings.errors).append(problem)

@@ -11,7 +11,7 @@ from alerts_engine.phases.context import renderer_for
 from alerts_engine.phases.send.claims import digests_by_id
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.statements import statement
-from alerts_engine.types import Alert, Channel, DigestContent, Kind
+from alerts_engine.types import Alert, DigestContent, Kind
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
@@ -31,7 +31,7 @@ class PreviewKind(StrEnum):
 class PreviewedDelivery:
     id: int
     event_id: int
-    channel: Channel
+    channel: str
     kind: Kind
     digest_id: int | None
 
@@ -39,7 +39,7 @@ class PreviewedDelivery:
 @dataclass(frozen=True, slots=True)
 class PreviewedDigest:
     id: int
-    channel: Channel
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Previewed:
     """What a message is made of, and the channel it is meant for; an event alone is meant for none."""
 
     content: Alert | DigestContent
-    channel: Channel | None
+    channel: str | None
 
 
 previewed_delivery = statement("preview", "previewed_delivery", PreviewedDelivery)
@@ -98,7 +98,7 @@ async def preview(database: Executor, kind: PreviewKind, row_id: int) -> Preview
     return await _PREVIEWS[kind](database, row_id)
 
 
-def message_of(content: Alert | DigestContent, channel: Channel, settings: Settings) -> Message:
+def message_of(content: Alert | DigestContent, channel: str, settings: Settings) -> Message:
     """The message, byte for byte as a send would make it. :class:`ValueError` for an SMS digest."""
     renderer = renderer_for(settings)
     if isinstance(content, Alert):

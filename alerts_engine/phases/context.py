@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from alerts_engine.locks import PhaseLock
     from alerts_engine.rendering import Renderer
     from alerts_engine.settings import Settings
-    from alerts_engine.types import Channel
-
-
-CHAT_INTERVAL_SECONDS = 1.0
-"""Telegram takes about one message a second per chat (SPEC C-9)."""
 
 
 class Progress(Protocol):
@@ -52,8 +47,8 @@ class PhaseContext:
     deadline: float | None = None
     """When claiming ends (``ALERTS_MAX_RUN_SECONDS``), on the event loop's clock."""
     progress: Progress = no_progress
-    chat_interval: float = CHAT_INTERVAL_SECONDS
-    """Seconds between two messages to one Telegram chat."""
+    pace: float = 1.0
+    """Times the wait that a channel asks for between two messages to one destination."""
 
     @property
     def since(self) -> timedelta | None:
@@ -81,15 +76,17 @@ class PhaseContext:
 class Transports:
     """How phase C reaches the world."""
 
-    adapters: Mapping[Channel, ChannelAdapter]
+    adapters: Mapping[str, ChannelAdapter]
     renderer: Renderer
 
 
 def renderer_for(settings: Settings) -> Renderer:
     """The renderer of these settings; what it makes is what is sent. Loads the template engine."""
+    from alerts_engine.channels import channels
     from alerts_engine.rendering import Renderer
 
     return Renderer(
+        forms={name: spec.form for name, spec in channels().items()},
         time_zone=settings.time_zone,
         app_base_url=settings.app_base_url,
         templates_dir=settings.templates_dir,

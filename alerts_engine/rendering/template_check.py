@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from alerts_engine.rendering.renderer import ITEMS_IN_FULL, Renderer
+from alerts_engine.rendering.render_kit import ITEMS_IN_FULL
+from alerts_engine.rendering.renderer import BUILT_IN_FORMS, Renderer
 from alerts_engine.rendering.template_problem import TemplateProblem
 from alerts_engine.types import Alert, Channel, DigestContent, Period
 
@@ -51,10 +52,10 @@ def check_templates(templates_dir: Path) -> list[TemplateProblem]:
 
 def _render_samples(renderer: Renderer) -> None:
     for alert in _ALERTS:
-        for channel in Channel:
+        for channel in BUILT_IN_FORMS:
             renderer.instant(alert, channel)
     for period in Period:
         for items in _ITEMS:
             digest = DigestContent(period, _MIDNIGHT, _MIDNIGHT + timedelta(days=1), items)
-            for channel in (Channel.EMAIL, Channel.TELEGRAM):
+            for channel in BUILT_IN_FORMS.keys() - {Channel.SMS}:
                 renderer.digest(digest, channel)

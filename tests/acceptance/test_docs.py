@@ -325,7 +325,8 @@ def settled_statuses() -> set[str]:
 
 _INSERT = re.compile(r"INSERT INTO (user_alert_deliveries|user_alert_digests)\b[^(]*\(([^)]*)\)")
 _UPDATE = re.compile(
-    r"UPDATE (user_alert_deliveries|user_alert_digests) AS (\w)\s+SET (.*?)(?=\s(?:FROM|WHERE)\s)", re.DOTALL
+    r"UPDATE (?:/\* TABLE \*/ )?(user_alert_deliveries|user_alert_digests) AS (\w)\s+SET (.*?)(?=\s(?:FROM|WHERE)\s)",
+    re.DOTALL,
 )
 _NEW_STATUS = re.compile(r"\bstatus = (.+?)(?=,\s+\w+ =|\Z)", re.DOTALL)
 
@@ -353,7 +354,9 @@ def transitions_of(source: Source) -> Iterator[Transition]:
 def _states_before(source: Source, alias: str) -> Iterator[tuple[str, set[str]]]:
     """The states that a statement asks for, each with the states that it may then write."""
     condition = re.compile(rf"(?:o\.status = '(\w+)' AND )?\b{alias}\.status (?:= '(\w+)'|IN \(([^)]*)\))")
-    asked = list(condition.finditer(source.text))
+    # A row has a lease exactly while it is being sent.
+    text = source.text.replace(f"{alias}.lease_expires_at IS NOT NULL", f"{alias}.status = 'sending'")
+    asked = list(condition.finditer(text))
     assert asked, f"{source.name}: from which state?"
     for one in asked:
         only = {one[1]} if one[1] else {str(status) for status in Status}

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from alerts_engine.channels import build_adapters, create_session, telegram
+from alerts_engine.channels import build_adapters, channels, create_session, telegram
 from alerts_engine.channels.http import BODY_LIMIT
 from alerts_engine.sandbox import Fault, Sandbox
 from alerts_engine.settings import Settings
@@ -640,7 +640,7 @@ async def test_nothing_secret_is_logged_or_kept_when_things_go_wrong(
 
 
 @pytest.mark.parametrize(
-    ("missing", "provider", "channels"),
+    ("missing", "provider", "expected"),
     [
         ([], "brevo", {"email": "brevo", "telegram": "telegram", "sms": "twilio"}),
         ([], "resend", {"email": "resend", "telegram": "telegram", "sms": "twilio"}),
@@ -654,14 +654,14 @@ async def test_nothing_secret_is_logged_or_kept_when_things_go_wrong(
     ],
 )
 async def test_there_are_adapters_for_configured_channels_only(
-    missing: list[str], provider: str, channels: dict[str, str]
+    missing: list[str], provider: str, expected: dict[str, str]
 ) -> None:
     """C-10: a channel with half its credentials is not configured; ``EMAIL_PROVIDER`` picks who carries email."""
     configured = settings("http://localhost", provider, **dict.fromkeys(missing))
     async with create_session() as session:
         adapters = build_adapters(configured, session)
-    assert {channel.value: adapter.provider for channel, adapter in adapters.items()} == channels
-    assert set(adapters) == {channel for channel in Channel if configured.is_configured(channel)}
+    assert {name: adapter.provider for name, adapter in adapters.items()} == expected
+    assert set(adapters) == {name for name, spec in channels().items() if spec.is_configured(configured)}
 
 
 # --- the sandbox speaks as the providers do -------------------------------------------------------------------------

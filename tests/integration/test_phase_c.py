@@ -228,7 +228,7 @@ async def test_two_users_of_one_chat_share_its_rest(world: World):
 async def test_a_run_does_not_wait_for_a_chat_that_gets_nothing_more(world: World):
     """The rest after a chat's last message keeps nobody, however long it is."""
     world.alert(world.users(1), "telegram")
-    report = await world.run({"max_run_seconds": 30}, chat_interval=3600.0)
+    report = await world.run({"max_run_seconds": 30}, pace=3600.0)
     assert (report.counts["sent"], report.counts["stopped_early"]) == (1, False)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine import AlertsEngine, Phase, PhaseReport
-from alerts_engine.phases.context import CHAT_INTERVAL_SECONDS
 from alerts_engine.sandbox import Fault, Sandbox
 from tests.support import ground
 
@@ -37,13 +36,11 @@ class World:
     def fault(self, *arguments: Any, **fields: Any) -> None:
         self.sandbox.faults.add(Fault(*arguments, **fields))
 
-    async def run(
-        self, fields: dict[str, Any] | None = None, *, chat_interval: float = CHAT_INTERVAL_SECONDS, **order: Any
-    ) -> PhaseReport:
+    async def run(self, fields: dict[str, Any] | None = None, *, pace: float = 1.0, **order: Any) -> PhaseReport:
         values = {"send_timeout_seconds": 5, "send_lease_seconds": 60, "retry_base_seconds": 60, **(fields or {})}
         values["retry_max_seconds"] = 3600
         configured = ground.settings(self.url, self.sandbox.url, **values)
-        async with AlertsEngine(configured, chat_interval=chat_interval) as engine:
+        async with AlertsEngine(configured, pace=pace) as engine:
             return (await engine.run(Phase.C, **order)).phases[0]
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from alerts_engine.channels import channels
 from alerts_engine.commands.tables.drawing import moment_text, table_of
 from alerts_engine.operations.explain import Verdict
-from alerts_engine.types import SINCE_HOURS, Channel, Kind, Status
+from alerts_engine.types import SINCE_HOURS, Kind, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +53,9 @@ def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Tab
         for one in explanations
     ]
     caption = "alerts-engine explain --user … --event … tells why" if rows else "there are no events yet"
-    return table_of(f"the newest events for user {user_id}", ("event", "created", "headline", *Channel), rows, caption)
+    return table_of(
+        f"the newest events for user {user_id}", ("event", "created", "headline", *channels()), rows, caption
+    )
 
 
 def _in_short(decision: Decision) -> str:
@@ -89,7 +92,7 @@ def _reason(verdict: Verdict, decision: Decision, explanation: Explanation) -> s
         case Verdict.PREFS:
             return _refused_by_wishes(facts, channel, explanation)
         case Verdict.MISSING_DESTINATION:
-            return f"the user has no {_DESTINATIONS[channel]}"
+            return f"the user has no {channels()[channel].destination}"
         case Verdict.QUOTA:
             return f"{facts.used} of {facts.per_day} a day are used (plan {facts.plan})"
         case _:
@@ -100,20 +103,19 @@ _WITHOUT_FACTS = {
     Verdict.EMAIL_UNVERIFIED: "the user's email address is not verified",
     Verdict.NOT_IN_ALLOWLIST: "ALERTS_SEND_ALLOWLIST_USER_IDS is set, and this user is not in it",
 }
-_DESTINATIONS = {Channel.EMAIL: "email address", Channel.TELEGRAM: "Telegram chat", Channel.SMS: "phone number"}
 
 
-def _refused_by_plan(facts: Facts, channel: Channel, alert_type: str) -> str:
+def _refused_by_plan(facts: Facts, channel: str, alert_type: str) -> str:
     if not facts.type_allowed:
         return f"plan {facts.plan} does not allow {alert_type}"
     if facts.per_day is None:
         return f"plan {facts.plan} does not allow {channel}"
-    if channel is Channel.SMS:
-        return f"it would come in a digest (plan {facts.plan}), and there are no SMS digests"
+    if not channels()[channel].has_digests:
+        return f"it would come in a digest (plan {facts.plan}), and there are no {channels()[channel].title} digests"
     return f"it would come in a digest, and plan {facts.plan} has none"
 
 
-def _refused_by_wishes(facts: Facts, channel: Channel, explanation: Explanation) -> str:
+def _refused_by_wishes(facts: Facts, channel: str, explanation: Explanation) -> str:
     if facts.wanted:
         return f"the user has switched {channel} off"
     if facts.cooldown_minutes and facts.heard_at:

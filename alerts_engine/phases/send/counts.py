@@ -10,7 +10,7 @@ from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
     from alerts_engine.phases.send.row_update import RowUpdate
-    from alerts_engine.types import Channel, StopReason
+    from alerts_engine.types import StopReason
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class SendCounts:
         else:
             self.queued_selected += count
 
-    def settled(self, source: SourceName, channel: Channel, update: RowUpdate) -> None:
+    def settled(self, source: SourceName, channel: str, update: RowUpdate) -> None:
         """A row came to its new state."""
         counts = self.digests if source is SourceName.DIGESTS else self
         own = self.by_channel.setdefault(channel, ChannelCounts())
@@ -86,7 +86,7 @@ class SendCounts:
             case _:
                 assert_never(update.status)
 
-    def skipped_unconfigured(self, source: SourceName, channel: Channel, count: int) -> None:
+    def skipped_unconfigured(self, source: SourceName, channel: str, count: int) -> None:
         """``count`` rows ended because their channel has no credentials."""
         (self.digests if source is SourceName.DIGESTS else self).skipped_not_configured += count
         self.by_channel.setdefault(channel, ChannelCounts()).skipped += count

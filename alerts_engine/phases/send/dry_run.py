@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alerts_engine.statements import statement
-from alerts_engine.types import Channel  # noqa: TC001 - row types are read at run time
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext, Transports
@@ -18,7 +17,7 @@ _MOST_IDS_SHOWN = 1_000
 @dataclass(frozen=True, slots=True)
 class Sendable:
     kind: str
-    channel: Channel
+    channel: str
     state: str
     count: int
     ids: list[int] | None

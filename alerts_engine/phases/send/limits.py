@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from alerts_engine.channels import channels
 from alerts_engine.phases.send.rates import Pacer, TokenBucket
-from alerts_engine.types import Channel, StopReason
+from alerts_engine.types import StopReason
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
@@ -84,7 +85,7 @@ class SendState:
     policy: RetryPolicy
     counts: SendCounts
     budget: Budget
-    wakeups: dict[Channel, Wakeup] = field(default_factory=dict)
+    wakeups: dict[str, Wakeup] = field(default_factory=dict)
     """The channels that still have something to do; they share the concurrency."""
     problems: list[str] = field(default_factory=list)
     """What went wrong without ending a sender."""
@@ -97,7 +98,7 @@ class SendState:
         """
         return max(1, self.context.settings.send_concurrency // max(1, len(self.wakeups)))
 
-    def leave(self, channel: Channel) -> None:
+    def leave(self, channel: str) -> None:
         """A sender has ended; the others may have its share."""
         self.wakeups.pop(channel, None)
         self.wake()
@@ -123,13 +124,13 @@ class SendState:
 class ChannelLimits:
     """What one channel may send this moment, and how long it may wait for more."""
 
-    def __init__(self, state: SendState, writer: OutcomeWriter, channel: Channel) -> None:
+    def __init__(self, state: SendState, writer: OutcomeWriter, channel: str) -> None:
         self._state = state
         self._context = context = state.context
         self._writer = writer
         self._clock = asyncio.get_running_loop().time
         self.bucket = TokenBucket(context.settings.rate_limit(channel), self._clock)
-        self.pacer = Pacer(context.chat_interval if channel is Channel.TELEGRAM else 0.0, self._clock)
+        self.pacer = Pacer(context.pace * channels()[channel].seconds_per_destination, self._clock)
         self.wakeup = state.wakeups[channel] = Wakeup()
         self.is_down = False
 

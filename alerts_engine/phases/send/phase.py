@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from alerts_engine.channels import channels
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
 from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.channel_sender import ChannelSender
@@ -15,7 +16,7 @@ from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
-from alerts_engine.types import Channel, StopReason
+from alerts_engine.types import StopReason
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext, Transports
@@ -68,7 +69,7 @@ async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, transpor
     settings = context.settings
     if settings.fail_open_on_channel_missing:
         return
-    for channel in Channel:
+    for channel in channels():
         if channel in transports.adapters or channel in settings.channels_paused:
             continue
         for source in SOURCES:

@@ -12,7 +12,7 @@ from alerts_engine.types import Alert, Envelope, Failed, Skipped, SkipReason
 if TYPE_CHECKING:
     from alerts_engine.phases.send.claims import ClaimedMessage
     from alerts_engine.rendering import Renderer
-    from alerts_engine.types import Channel, Message
+    from alerts_engine.types import Message
 
 log = structlog.get_logger("alerts_engine.send")
 
@@ -26,7 +26,7 @@ class Preparation:
         self._instant = lru_cache(_ALERTS_KEPT)(renderer.instant)
         self._digest = renderer.digest
 
-    def prepare(self, claimed: ClaimedMessage, channel: Channel) -> Envelope | Skipped | Failed:
+    def prepare(self, claimed: ClaimedMessage, channel: str) -> Envelope | Skipped | Failed:
         """The message of a claimed row, or why there is none. Pure but for its memory; never raises."""
         if not claimed.channel_enabled:
             return Skipped(SkipReason.CHANNEL_DISABLED)
@@ -41,7 +41,7 @@ class Preparation:
             return Failed("render_failed")
         return Envelope(claimed.destination, message, claimed.idempotency_key)
 
-    def _message(self, claimed: ClaimedMessage, channel: Channel) -> Message:
+    def _message(self, claimed: ClaimedMessage, channel: str) -> Message:
         if isinstance(claimed.content, Alert):
             return self._instant(claimed.content, channel)
         return self._digest(claimed.content, channel)
