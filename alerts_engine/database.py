@@ -18,8 +18,10 @@ from alerts_engine.errors import (
     AlertsEngineError,
     DatabaseError,
     DatabaseUnreachableError,
+    LockTimeoutError,
     NotFoundError,
     SchemaError,
+    StatementTimeoutError,
 )
 from alerts_engine.statements import statement
 
@@ -39,6 +41,7 @@ _LOST = (
     asyncio.TimeoutError,
 )
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
+_QUERY_CANCELED, _LOCK_NOT_AVAILABLE = "57014", "55P03"
 _SYNTAX_OR_ACCESS = "42"
 _CONNECT, _RULE = "connect", "the rule"
 
@@ -265,23 +268,52 @@ def _translate(error: BaseException, what: str) -> AlertsEngineError | None:
     """The engine's error for ``error`` at ``what``, or ``None`` when it is not the database's."""
     name, sqlstate = type(error).__name__, getattr(error, "sqlstate", None)
     made: AlertsEngineError | None = None
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
+    if _is_about_the_statement(error):
+        made = _statement_error(error, what)
+    elif isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
         made = DatabaseUnreachableError(
             f"the database refuses the connection ({name}): check user, password and database name in DATABASE_URL"
         )
+    elif _is_timeout(error) and what != _CONNECT:
+        made = StatementTimeoutError(f"{what} took longer than its limit and was broken off", sqlstate=_QUERY_CANCELED)
     elif isinstance(error, _LOST) or sqlstate in _SHUTTING_DOWN:
         made = DatabaseUnreachableError(
             f"no connection to the database ({name} at {what}): is it running, and is DATABASE_URL right?"
         )
-    elif isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError) and what != _RULE:
-        made = SchemaError(f"the database is not migrated ({what}: {_primary(error)}): run alerts-engine migrate")
     elif isinstance(error, asyncpg.PostgresError):
-        made = DatabaseError(f"{what}: {_primary(error)}", sqlstate=sqlstate)
+        made = _statement_error(error, what)
     elif isinstance(error, ValueError | TypeError) and what == _CONNECT:
         made = DatabaseUnreachableError(f"DATABASE_URL cannot be used ({name}): check its form")
     elif isinstance(error, asyncpg.DataError | UnicodeEncodeError):
         made = DatabaseError(f"{what}: a value does not fit its parameter", sqlstate="22000")
     return made
+
+
+def _is_about_the_statement(error: BaseException) -> bool:
+    """Whether the server sent ``error`` and goes on listening: it ends a connection by FATAL, never by ERROR.
+
+    So whatever its SQLSTATE says about a connection or a password is about another server, which the statement asked.
+    """
+    return isinstance(error, asyncpg.PostgresError) and (error.severity_en or error.severity) == "ERROR"
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether the time for a statement is over; a TimeoutError of the network has a number."""
+    return isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None
+
+
+def _statement_error(error: BaseException, what: str) -> AlertsEngineError:
+    """The engine's error for what the server says of a statement."""
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError) and what != _RULE:
+        return SchemaError(f"the database is not migrated ({what}: {_primary(error)}): run alerts-engine migrate")
+    if sqlstate == _QUERY_CANCELED:
+        return StatementTimeoutError(
+            f"{what} was broken off: it took longer than its limit, or somebody cancelled it", sqlstate=sqlstate
+        )
+    if sqlstate == _LOCK_NOT_AVAILABLE:
+        return LockTimeoutError(f"{what} waited too long for a lock that another session holds", sqlstate=sqlstate)
+    return DatabaseError(f"{what}: {_primary(error)}", sqlstate=sqlstate)
 
 
 def _primary(error: BaseException) -> str:

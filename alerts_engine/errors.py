@@ -27,6 +27,14 @@ class DatabaseError(AlertsEngineError):
         self.sqlstate = sqlstate
 
 
+class StatementTimeoutError(DatabaseError):
+    """A statement was broken off: it took longer than its limit, or somebody cancelled it."""
+
+
+class LockTimeoutError(DatabaseError):
+    """Another session holds a lock, and did not give it up in time."""
+
+
 class SchemaError(AlertsEngineError):
     """The database is not migrated, or a migration failed."""
 

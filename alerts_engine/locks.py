@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alerts_engine.errors import AlertsEngineError, DatabaseUnreachableError, LockLostError
+from alerts_engine.errors import AlertsEngineError, LockLostError
 from alerts_engine.statements import statement
 from alerts_engine.types import Phase
 
@@ -87,7 +87,7 @@ async def _watch(session: Session, key: int, lock: PhaseLock) -> None:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
         try:
             held = (await session.row(still_locked, key=key)).held
-        except DatabaseUnreachableError:
+        except AlertsEngineError:  # no answer in time is no lock either
             held = False
         if not held:
             lock.lost.set()

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.errors import DatabaseError, RuleError
+from alerts_engine.errors import DatabaseError, RuleError, StatementTimeoutError
 from alerts_engine.phases.new_event import COLUMNS, NewEvent
 from alerts_engine.statements import command
 
@@ -27,7 +27,9 @@ PATIENCE = "60s"
 _BEGINS_AS_SELECT = re.compile(
     r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE | re.DOTALL
 )
-_QUERY_CANCELED, _READ_ONLY = "57014", "25006"
+_READ_ONLY = "25006"
+_ABOUT_A_REMOTE_SERVER = ("08", "28", "3D", "57P", "HV")
+"""SQLSTATEs of a server that does not answer or does not let one in. Ours does both: it sent the error."""
 
 begin_rule = command("phase_a_generate", "begin_rule")
 
@@ -64,9 +66,11 @@ def _check_text(text: str) -> None:
 def _explain(error: DatabaseError) -> str:
     if error.sqlstate == _READ_ONLY:
         return "tries to write or to lock: a rule only reads, the engine inserts what it returns"
-    if error.sqlstate == _QUERY_CANCELED:
+    if isinstance(error, StatementTimeoutError):
         return f"took longer than {PATIENCE}: narrow it, or add an index"
-    return f"{error}: mend the SQL"
+    if (error.sqlstate or "").startswith(_ABOUT_A_REMOTE_SERVER):
+        return f"{error}: the server behind a foreign table or a dblink that it reads cannot be used; check that server"
+    return f"{error}: fix the SQL"
 
 
 async def _select(session: Session, rule: RuleFile, now: datetime, time_zone: str) -> list[NewEvent]:

@@ -421,6 +421,27 @@ async def test_a_rule_that_takes_too_long_is_cut_off(db, database_url, tmp_path,
     assert fingerprints(db) == ["OUTAGE:2025-11-10"]
 
 
+REMOTE_ERRORS = ("08001", "08006", "28P01", "3D000", "57P01", "57P03", "HV000")
+
+
+@pytest.mark.parametrize("sqlstate", REMOTE_ERRORS)
+async def test_an_error_about_another_server_is_the_rules(db, database_url, tmp_path, sqlstate):
+    """The server that sent it is ours and answers; the rules after it run (SPEC A-5)."""
+    db.execute(
+        "CREATE FUNCTION ask() RETURNS bool LANGUAGE plpgsql AS $$"
+        f" BEGIN RAISE EXCEPTION 'could not connect' USING ERRCODE = '{sqlstate}'; END $$"
+    )
+    (tmp_path / "away.sql").write_text(GOOD_RULE + " WHERE ask()")
+    (tmp_path / "zz_good.sql").write_text(GOOD_RULE)
+    report = await run_rules(database_url, tmp_path)
+    assert report.error.startswith("rule away.sql: the rule: ")
+    assert f"(SQLSTATE {sqlstate})" in report.error
+    assert "DATABASE_URL" not in report.error
+    assert report.error.endswith("check that server")
+    assert report.counts["rules_failed"] == 1
+    assert fingerprints(db) == ["OUTAGE:2025-11-10"]
+
+
 async def test_two_rules_that_find_the_same_event_make_one(db, database_url, tmp_path):
     """The second counts it as known (SPEC A-1, A-6)."""
     for name in ("first", "second"):

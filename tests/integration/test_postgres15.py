@@ -15,6 +15,7 @@ from tests.support.postgres15 import postgres15
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,34 @@ async def test_chain_runs_on_the_older_server(older_url: str, monkeypatch: pytes
         assert counts["d"]["digests_created"] == 1
         assert counts["c"]["sent"] == 1
         assert len(sandbox.messages) == 1
+
+
+REMOTE_RULE = """
+SELECT 'OUTAGE' AS alert_type, NULL AS scope_region, '{{}}'::text[] AS scope_assets, 4 AS severity, 'x' AS headline,
+       NULL AS body, '{{}}'::int[] AS driver_event_ids, NULL AS cooldown_key, '{name}' AS event_fingerprint,
+       NULL::jsonb AS payload
+  FROM {source}"""
+
+
+async def test_a_foreign_server_that_is_away_fails_its_rule_alone(older_url: str, tmp_path: Path):
+    """Neither phase A nor DATABASE_URL is at fault (SPEC A-5)."""
+    with psycopg.connect(older_url) as connection:
+        connection.execute("CREATE EXTENSION postgres_fdw; CREATE EXTENSION dblink")
+        connection.execute(
+            "CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', dbname 'x');"
+            "CREATE USER MAPPING FOR postgres SERVER away OPTIONS (user 'u', password 'p');"
+            "CREATE FOREIGN TABLE away_outages (id int) SERVER away"
+        )
+    sources = {
+        "foreign": "away_outages",
+        "linked": "dblink('host=127.0.0.1 port=1', 'SELECT 1') AS t(i int)",
+        "zz_near": "generate_series(1, 1)",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.sql").write_text(REMOTE_RULE.format(name=name, source=source))
+    async with AlertsEngine(load_settings(database_url=older_url, rules_dir=tmp_path)) as engine:
+        (report,) = (await engine.run(Phase.A)).phases
+    assert report.counts["rules_failed"] == 2
+    assert report.error.count("check that server") == 2
+    assert "DATABASE_URL" not in report.error
+    assert report.counts["by_rule"]["zz_near"] == {"created": 1, "skipped_duplicate": 0}
