@@ -114,18 +114,16 @@ class Session:
     async def spare_transaction(self) -> AsyncIterator[None]:
         yield None  # one connection has none to spare
 
-    async def select(
-        self, text: str, arguments: Callable[[Sequence[str]], list[Any]]
-    ) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Run a SELECT that is not ours (a rule): its column names and its rows as tuples.
+    async def select(self, text: str, arguments: Callable[[Sequence[str]], list[Any]]) -> Selection:
+        """Begin a SELECT that is not ours (a rule), inside a transaction; its rows are fetched in portions.
 
         ``arguments`` gets the types of its parameters and gives their values.
         """
         with _as_our_errors(_RULE):
             prepared = await self._connection.prepare(text)
             types = [parameter.name for parameter in prepared.get_parameters()]
-            records = await prepared.fetch(*arguments(types))
-            return [column.name for column in prepared.get_attributes()], [tuple(record) for record in records]
+            columns = tuple(column.name for column in prepared.get_attributes())
+            return Selection(columns, await prepared.cursor(*arguments(types)))
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the connection ends, whoever ended it."""
@@ -138,6 +136,19 @@ class Session:
             [parameter.name for parameter in prepared.get_parameters()],
             [(column.name, column.type.name) for column in prepared.get_attributes()],
         )
+
+
+class Selection:
+    """The rows of a SELECT that has begun; only as many as are asked for leave the server."""
+
+    def __init__(self, columns: tuple[str, ...], cursor: asyncpg.cursor.Cursor) -> None:
+        self.columns = columns
+        self._cursor = cursor
+
+    async def next_rows(self, most: int) -> list[tuple[Any, ...]]:
+        """Up to ``most`` rows more; none at the end."""
+        with _as_our_errors(_RULE):
+            return [tuple(record) for record in await self._cursor.fetch(most)]
 
 
 class Database:

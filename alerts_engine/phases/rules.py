@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from alerts_engine.database import Executor, Session
+    from alerts_engine.database import Executor, Selection, Session
     from alerts_engine.statements import RuleFile
 
 MOST_EVENTS = 10_000
 """A rule that finds more than this in one run has lost its condition."""
+
+MOST_CHARACTERS = 20_000_000
+"""What all events of a rule may say together: 2,000 characters each, if they are as many as there may be."""
+
+_PORTION = 50
+"""Rows that are fetched together: few enough to notice in time that they are too many or too long."""
 
 PATIENCE = "60s"
 """A rule that takes longer has lost its index, and would keep the others waiting."""
@@ -74,17 +80,34 @@ def _explain(error: DatabaseError) -> str:
 
 
 async def _select(session: Session, rule: RuleFile, now: datetime, time_zone: str) -> list[NewEvent]:
-    columns, rows = await session.select(rule.text, lambda types: _arguments(types, now, time_zone))
-    _check_columns(columns)
-    if len(rows) > MOST_EVENTS:
-        raise RuleError(f"returns {len(rows)} rows, more than {MOST_EVENTS}: narrow its condition")
-    events = [_event(number, dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, start=1)]
+    selection = await session.select(rule.text, lambda types: _arguments(types, now, time_zone))
+    _check_columns(selection.columns)
+    rows = await _fetch(selection)
+    events = [
+        _event(number, dict(zip(selection.columns, row, strict=True))) for number, row in enumerate(rows, start=1)
+    ]
     doubles = [name for name, count in Counter(event.event_fingerprint for event in events).items() if count > 1]
     if doubles:
         raise RuleError(
             f"returns {len(doubles)} event_fingerprint(s) more than once, such as {doubles[0]!r}: make it unique"
         )
     return events
+
+
+async def _fetch(selection: Selection) -> list[tuple[Any, ...]]:
+    """All rows, or :class:`RuleError` as soon as they are too many or say too much."""
+    rows: list[tuple[Any, ...]] = []
+    characters = 0
+    while portion := await selection.next_rows(_PORTION):
+        rows += portion
+        characters += sum(len(str(value)) for row in portion for value in row)
+        if len(rows) > MOST_EVENTS:
+            raise RuleError(f"returns more than {MOST_EVENTS} rows: narrow its condition")
+        if characters > MOST_CHARACTERS:
+            raise RuleError(
+                f"returns more than {MOST_CHARACTERS} characters: cut its texts, such as left(raw_text, 1000)"
+            )
+    return rows
 
 
 def _arguments(types: Sequence[str], now: datetime, time_zone: str) -> list[Any]:

@@ -163,7 +163,7 @@ async def test_a_built_in_rule_can_be_tried_by_name_and_at_another_moment(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("SELECT nonsense FROM nowhere", "mend the SQL"),
+        ("SELECT nonsense FROM nowhere", "fix the SQL"),
         (RULE.replace("3 AS severity", "9 AS severity"), "severity must be"),
         (RULE.replace("AS headline", "AS title"), "headline"),
         ("DELETE FROM users", "is not a SELECT"),

@@ -9,6 +9,7 @@ import pytest
 
 from alerts_engine import AlertsEngine, NewEvent, Phase
 from alerts_engine.errors import RuleError
+from tests.support.memory import measured_memory
 from tests.support.world import (
     DAY,
     HOUR,
@@ -360,6 +361,11 @@ BROKEN = {
     "column_twice": (GOOD_RULE + ", 7 AS severity", "returns a column twice"),
     "doubles": (GOOD_RULE + " FROM generate_series(1, 2)", "returns 1 event_fingerprint(s) more than once"),
     "too_many": (changed("'OUTAGE:' ||", "i || 'OUTAGE:' ||") + " FROM generate_series(1, 10001) AS i", "narrow its"),
+    "too_long": (
+        changed("'OUTAGE:' ||", "i || 'OUTAGE:' ||").replace("NULL AS body", "repeat('x', 100000) AS body")
+        + " FROM generate_series(1, 250) AS i",
+        "more than 20000000 characters: cut its texts",
+    ),
     "third_parameter": (GOOD_RULE + " WHERE $3::int = 1", "uses $3: a rule gets $1"),
     "wrong_moment": (GOOD_RULE.replace("$1::timestamptz", "$1::date"), "write $1::timestamptz"),
     "wrong_zone": (changed("$2", "make_interval(hours => $2::int)"), "uses $2 as int4"),
@@ -419,6 +425,22 @@ async def test_a_rule_that_takes_too_long_is_cut_off(db, database_url, tmp_path,
     report = await run_rules(database_url, tmp_path)
     assert report.error == "rule slow.sql: took longer than 50ms: narrow it, or add an index"
     assert fingerprints(db) == ["OUTAGE:2025-11-10"]
+
+
+MANY_ROWS = GOOD_RULE.replace("'OUTAGE:' ||", "i || 'OUTAGE:' ||") + " FROM generate_series(1, 300000) AS i"
+LONG_ROWS = MANY_ROWS.replace("NULL AS body", "repeat('x', 1000000) AS body")
+
+
+@pytest.mark.parametrize("rule", [MANY_ROWS, LONG_ROWS.replace("300000", "300")], ids=["rows", "characters"])
+async def test_a_rule_that_finds_too_much_takes_no_memory(db, database_url, tmp_path, rule):
+    """It is broken off at the limit, not after its last row (SPEC A-5)."""
+    (tmp_path / "much.sql").write_text(rule)
+    async with AlertsEngine(settings(database_url, rules_dir=tmp_path)) as engine:
+        await engine.run(Phase.A, now=NOW, dry_run=True)
+        with measured_memory() as peak:
+            (report,) = (await engine.run(Phase.A, now=NOW)).phases
+    assert peak.mib < 80
+    assert "returns more than" in report.error
 
 
 REMOTE_ERRORS = ("08001", "08006", "28P01", "3D000", "57P01", "57P03", "HV000")
