@@ -18,6 +18,7 @@ from alerts_engine.errors import (
     AlertsEngineError,
     DatabaseError,
     DatabaseUnreachableError,
+    DuplicateKeyError,
     LockTimeoutError,
     NotFoundError,
     SchemaError,
@@ -324,7 +325,21 @@ def _statement_error(error: BaseException, what: str) -> AlertsEngineError:
         )
     if sqlstate == _LOCK_NOT_AVAILABLE:
         return LockTimeoutError(f"{what} waited too long for a lock that another session holds", sqlstate=sqlstate)
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return _collision(error, what)
     return DatabaseError(f"{what}: {_primary(error)}", sqlstate=sqlstate)
+
+
+def _collision(error: asyncpg.UniqueViolationError, what: str) -> DuplicateKeyError:
+    """What collided. Statements name the keys by which a row may be known already, so this is another one."""
+    table, is_id = error.table_name, error.constraint_name == f"{error.table_name}_pkey"
+    text = f"{what}: {_primary(error)}"
+    if is_id:
+        text = (
+            f"{what}: the next id of {table} is taken, so its sequence is behind, as after a restore: run "  # noqa: S608
+            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+        )
+    return DuplicateKeyError(text, sqlstate=error.sqlstate, is_id=is_id)
 
 
 def _primary(error: BaseException) -> str:

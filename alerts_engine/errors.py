@@ -35,6 +35,15 @@ class LockTimeoutError(DatabaseError):
     """Another session holds a lock, and did not give it up in time."""
 
 
+class DuplicateKeyError(DatabaseError):
+    """A new row has a key that is taken, and not the one that tells what is known already."""
+
+    def __init__(self, message: str, *, sqlstate: str, is_id: bool) -> None:
+        super().__init__(message, sqlstate=sqlstate)
+        self.is_id = is_id
+        """The table's own number collides: its sequence is behind."""
+
+
 class SchemaError(AlertsEngineError):
     """The database is not migrated, or a migration failed."""
 

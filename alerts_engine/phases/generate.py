@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from alerts_engine.errors import DatabaseError, PhaseError, RuleError
+from alerts_engine.errors import DatabaseError, DuplicateKeyError, PhaseError, RuleError
 from alerts_engine.phases.rules import find_events
 from alerts_engine.statements import rule_files, statement
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from alerts_engine.statements import RuleFile
 
 log = structlog.get_logger("alerts_engine.generate")
+
+_TRIES = 5
+"""For inserting beside an application that inserts the same: one is enough unless that happens at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,7 @@ async def _run_rule(context: PhaseContext, rule: RuleFile, counts: GenerateCount
     rule.check()
     zone = context.settings.time_zone
     found = await find_events(context.database, rule, now=context.now, time_zone=zone)
-    async with context.database.transaction() as transaction:
-        inserted = await transaction.rows(insert_events, events=[event.as_json() for event in found], now=context.now)
+    inserted = await _insert(context.database, found, context.now)
     own = counts.by_rule.setdefault(rule.name, RuleCounts())
     own.created = len(inserted)
     own.skipped_duplicate = len(found) - len(inserted)
@@ -79,14 +81,27 @@ async def _run_rule(context: PhaseContext, rule: RuleFile, counts: GenerateCount
     counts.events_skipped_duplicate += own.skipped_duplicate
 
 
+async def _insert(
+    database: Executor, events: list[NewEvent], now: datetime, *, tries: int = _TRIES
+) -> list[InsertedEvent]:
+    """Insert what is not known yet."""
+    try:
+        async with database.transaction() as transaction:
+            return await transaction.rows(insert_events, events=[event.as_json() for event in events], now=now)
+    except DuplicateKeyError as error:
+        # A legacy cooldown key that another session has just taken: the next try sees it. A taken id stays taken.
+        if error.is_id or tries == 1:
+            raise
+        return await _insert(database, events, now, tries=tries - 1)
+
+
 async def publish_event(database: Executor, event: NewEvent, now: datetime) -> tuple[int, bool]:
     """Insert an application's own event: its id, and whether it is new (A-7). A known one is left as it is."""
-    async with database.transaction() as transaction:
-        row = event.as_json()
-        inserted = await transaction.rows(insert_events, events=[row], now=now)
-        if inserted:
-            return inserted[0].id, True
-        known = await transaction.row(
-            event_by_fingerprint, event_fingerprint=row["event_fingerprint"], cooldown_key=row["cooldown_key"]
-        )
-        return known.id, False
+    inserted = await _insert(database, [event], now)
+    if inserted:
+        return inserted[0].id, True
+    row = event.as_json()
+    known = await database.row(
+        event_by_fingerprint, event_fingerprint=row["event_fingerprint"], cooldown_key=row["cooldown_key"]
+    )
+    return known.id, False
