@@ -9,12 +9,14 @@ SELECT u.id::int8 AS id, u.email_verified IS NOT FALSE AS considered FROM users 
 
 -- name: explained_events
 -- The events asked for, or the newest ones, and when their fan-out reached this user.
---   $1 event_ids int8[]      NULL: the newest
---   $2 user_id   int8
---   $3 most      int8
+--   $1 event_ids    int8[]   NULL: the newest
+--   $2 user_id      int8
+--   $3 most         int8
+--   $4 longest_line int4     characters of a text to read
 -- returns: ExplainedEvent, many
 -- again: safe; reads only
-SELECT e.id::int8 AS id, e.alert_type, e.scope_region, e.severity, e.headline, e.created_at::timestamptz AS created_at,
+SELECT e.id::int8 AS id, left(e.alert_type, $4) AS alert_type, left(e.scope_region, $4) AS scope_region, e.severity,
+       left(e.headline, $4) AS headline, e.created_at::timestamptz AS created_at,
        e.fanout_completed_at IS NOT NULL OR e.fanout_position >= $2 AS reached,
        coalesce((SELECT min(d.created_at)::timestamptz
                    FROM user_alert_deliveries AS d

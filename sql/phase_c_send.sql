@@ -172,12 +172,20 @@ SELECT g.id::int8 AS digest_id, g.digest_key, g.period, g.window_start::timestam
  ORDER BY g.id, e.severity DESC, e.created_at, e.id;
 
 -- name: event_rows
--- The events that messages are made of. Many rows tell the same few: each is read once, not with every row.
---   $1 event_ids int8[]
+-- The events that messages are made of. Many rows tell the same few: each is read once, not with every row. Texts are
+-- cut here to what a message can use, however long they are.
+--   $1 event_ids     int8[]
+--   $2 longest_line  int4         characters of a headline, a region, a type or an asset
+--   $3 longest_body  int4
+--   $4 most_assets   int4
 -- returns: EventRow, many
 -- again: safe; reads only
-SELECT e.id::int8 AS id, e.event_fingerprint, e.alert_type, e.scope_region, e.scope_assets, e.severity,
-       e.headline, e.body, e.created_at::timestamptz AS created_at,
+SELECT e.id::int8 AS id, e.event_fingerprint, left(e.alert_type, $2) AS alert_type,
+       left(e.scope_region, $2) AS scope_region,
+       ARRAY(SELECT left(asset, $2) FROM unnest(e.scope_assets[:$4]) WITH ORDINALITY AS a(asset, place) ORDER BY place)
+           AS scope_assets,
+       e.severity, left(e.headline, $2) AS headline, left(e.body, $3) AS body,
+       e.created_at::timestamptz AS created_at,
        CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
             THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
   FROM alert_events AS e

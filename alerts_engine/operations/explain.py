@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from alerts_engine.settings import Settings
 
 NEWEST = 10
+_LONGEST_LINE = 1_000
+"""Characters of a headline: enough for any terminal, whatever somebody has published."""
 
 
 class Verdict(StrEnum):
@@ -170,7 +172,9 @@ async def explain(
     if not users:
         raise NotFoundError(f"there is no user {user_id}")
     wanted = None if event_id is None else [event_id]
-    events = await database.rows(explained_events, event_ids=wanted, user_id=user_id, most=NEWEST)
+    events = await database.rows(
+        explained_events, event_ids=wanted, user_id=user_id, most=NEWEST, longest_line=_LONGEST_LINE
+    )
     if event_id is not None and not events:
         raise NotFoundError(f"there is no event {event_id}")
     rows = await database.rows(preferences_of_user, user_id=user_id)

@@ -30,6 +30,12 @@ _ASSET_LIMIT = 24
 _ASSETS_SHOWN = 6
 _REGIONS_SHOWN = 6
 
+LONGEST_RAW_LINE, LONGEST_RAW_BODY, MOST_RAW_ASSETS = 4 * HEADLINE_LIMIT, 4 * BODY_LIMIT, 100
+"""What of an event's texts needs to be read to make any message of it: characters of a line, of the body, and assets.
+
+The limits above hold for cleaned text: up to three quarters may be white space and what nobody sees.
+"""
+
 SEVERITY_WORDS = {5: "Critical", 4: "High", 3: "Elevated", 2: "Moderate", 1: "Low"}
 _SEVERITY_DOTS = {level: "●" * level + "○" * (5 - level) for level in SEVERITY_WORDS}
 _TYPE_NAMES = {

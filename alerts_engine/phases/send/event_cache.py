@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from alerts_engine.database import Executor
 
 _MOST_KEPT = 2_000
+_MOST_CHARACTERS_KEPT = 8_000_000
+"""Of bodies; 16 MB of memory where they are not plain ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class EventCache:
     def __init__(self, database: Executor) -> None:
         self._database = database
         self._known: dict[int, CachedEvent] = {}
+        self._characters = 0
 
     async def of(self, event_ids: Iterable[int]) -> Mapping[int, CachedEvent]:
         """The alerts of these events, by event id; reads only those that are not known."""
@@ -54,13 +57,30 @@ class EventCache:
         found = {event_id: self._known[event_id] for event_id in wanted & self._known.keys()}
         unknown = wanted - found.keys()
         if unknown:
-            rows = await self._database.rows(event_rows, event_ids=sorted(unknown))
-            read = {row.id: CachedEvent(row.event_fingerprint, _alert_of(row)) for row in rows}
-            if len(self._known) + len(read) > _MOST_KEPT:
-                self._known.clear()
-            self._known |= read
+            read = await self._read(sorted(unknown))
+            self._remember(read)
             found |= read
         return found
+
+    async def _read(self, event_ids: list[int]) -> dict[int, CachedEvent]:
+        from alerts_engine.rendering.views import LONGEST_RAW_BODY, LONGEST_RAW_LINE, MOST_RAW_ASSETS
+
+        rows = await self._database.rows(
+            event_rows,
+            event_ids=event_ids,
+            longest_line=LONGEST_RAW_LINE,
+            longest_body=LONGEST_RAW_BODY,
+            most_assets=MOST_RAW_ASSETS,
+        )
+        return {row.id: CachedEvent(row.event_fingerprint, _alert_of(row)) for row in rows}
+
+    def _remember(self, read: dict[int, CachedEvent]) -> None:
+        characters = sum(len(event.alert.body) for event in read.values())
+        if len(self._known) + len(read) > _MOST_KEPT or self._characters + characters > _MOST_CHARACTERS_KEPT:
+            self._known.clear()
+            self._characters = 0
+        self._known |= read
+        self._characters += characters
 
 
 def _alert_of(row: EventRow) -> Alert:
