@@ -10,6 +10,8 @@ from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused,
 from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
@@ -68,7 +70,7 @@ class BrevoAdapter:
             timeout_seconds=self._timeout_seconds,
             headers={"api-key": self._api_key.get_secret_value().strip()},
         )
-        return SendResult(outcome_of(answer))
+        return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
 
     def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
         sender = {"email": self._sender.address}
@@ -85,10 +87,10 @@ class BrevoAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry) -> Outcome:
+def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
     """What Brevo's answer means."""
     if isinstance(answer, Retry):
         return answer
     if answer.accepted:
         return sent(answer.body.get("messageId"))
-    return refused(OUTCOMES, answer, code=answer.body.get("code"))
+    return refused(OUTCOMES, answer, code=answer.body.get("code"), secrets=secrets)

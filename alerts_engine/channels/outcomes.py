@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 import structlog
 
+from alerts_engine.masking import SHORTEST_SECRET
 from alerts_engine.types import ChannelDown, DownCause, Failed, Retry, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from alerts_engine.channels.http import Answer
     from alerts_engine.types import Outcome
@@ -55,6 +56,9 @@ BY_STATUS_CLASS: Mapping[int, Meaning] = {
 
 _NEEDS_A_BODY = frozenset({Meaning.PERMANENT, Meaning.ALREADY_ACCEPTED})
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,39}|[0-9]{1,6}")
+_LONG_NUMBER = re.compile(r"[0-9]{7}")
+_SHORTEST_PART = 6
+"""Characters that a code may have in common with a secret: any less is chance."""
 _CODE_NUMBERS_END = 1_000_000
 _LONGEST_MESSAGE_ID = 255
 _MESSAGE_NUMBERS_END = 2**63
@@ -93,14 +97,24 @@ def sent(message_id: object) -> Outcome:
             return UNREADABLE_ANSWER
 
 
-def refused(table: OutcomeTable, answer: Answer, *, code: object = None, wait: float | None = None) -> Outcome:
+def refused(
+    table: OutcomeTable,
+    answer: Answer,
+    *,
+    code: object = None,
+    wait: float | None = None,
+    secrets: Sequence[str] = (),
+) -> Outcome:
     """The outcome of an answer that is no success.
 
     ``code`` is the provider's error code as its body has it; ``wait`` the seconds that the body asks for,
     which come before a header's. A body that cannot be read never ends a message: something that stands
-    between us and the provider may have written it.
+    between us and the provider may have written it. ``secrets`` are what the request had, and its answer must not
+    bring into ``last_error``: credentials and destination.
     """
     name = error_code(code)
+    if name is not None and not table.knows(name) and _is_part_of(name, secrets):
+        name = None
     if name is not None and not table.knows(name):
         _report_unknown(table.provider, answer.status, name)
     meaning = table.meaning(answer.status, name)
@@ -115,17 +129,32 @@ def refused(table: OutcomeTable, answer: Answer, *, code: object = None, wait: f
 def error_code(code: object) -> str | None:
     """A provider's error code, fit for ``last_error``; ``None`` for what might be free text or data.
 
-    Words become lower case. Numbers have at most six digits: a phone number or a chat id is not a code.
+    Words become lower case. Numbers, also within words, have at most six digits: a phone number or a chat id is not a
+    code.
     """
     match code:
         case bool():
             return None
         case int() if 0 < code < _CODE_NUMBERS_END:
             return str(code)
-        case str() if _CODE.fullmatch(code.lower()):
+        case str() if _CODE.fullmatch(code.lower()) and _LONG_NUMBER.search(code) is None:
             return code.lower()
         case _:
             return None
+
+
+def _is_part_of(code: str, secrets: Sequence[str]) -> bool:
+    """Whether ``code`` holds a secret, or one holds it; in any letter case, and whatever stands between the letters."""
+    plain = _letters(code)
+    known = [_letters(secret) for secret in secrets]
+    return any(
+        (len(secret) >= SHORTEST_SECRET and secret in plain) or (len(plain) >= _SHORTEST_PART and plain in secret)
+        for secret in known
+    )
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def _outcome(meaning: Meaning | DownCause, error: str, wait: float | None) -> Outcome:

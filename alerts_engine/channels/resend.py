@@ -10,6 +10,8 @@ from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused,
 from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
@@ -79,7 +81,7 @@ class ResendAdapter:
                 "Idempotency-Key": str(envelope.idempotency_key),
             },
         )
-        return SendResult(outcome_of(answer))
+        return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
 
     def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
         return {
@@ -91,10 +93,10 @@ class ResendAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry) -> Outcome:
+def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
     """What Resend's answer means."""
     if isinstance(answer, Retry):
         return answer
     if answer.accepted:
         return sent(answer.body.get("id"))
-    return refused(OUTCOMES, answer, code=answer.body.get("name"))
+    return refused(OUTCOMES, answer, code=answer.body.get("name"), secrets=secrets)

@@ -12,7 +12,7 @@ from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused,
 from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, SmsMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import ClientSession
     from pydantic import SecretStr
@@ -89,7 +89,9 @@ class TwilioAdapter:
             timeout_seconds=self._timeout_seconds,
             headers={"Authorization": _basic(sid, self._auth_token.get_secret_value().strip())},
         )
-        return SendResult(outcome_of(answer))
+        credentials = (self._account_sid, self._auth_token, self._phone_number)
+        secrets = [credential.get_secret_value() for credential in credentials]
+        return SendResult(outcome_of(answer, [*secrets, envelope.destination]))
 
     def _form(self, envelope: Envelope, message: SmsMessage) -> Mapping[str, str]:
         return {
@@ -100,13 +102,13 @@ class TwilioAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry) -> Outcome:
+def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
     """What Twilio's answer means."""
     if isinstance(answer, Retry):
         return answer
     if answer.accepted:
         return sent(answer.body.get("sid"))
-    return refused(OUTCOMES, answer, code=answer.body.get("code"))
+    return refused(OUTCOMES, answer, code=answer.body.get("code"), secrets=secrets)
 
 
 def _basic(user: str, password: str) -> str:

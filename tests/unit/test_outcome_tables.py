@@ -309,6 +309,9 @@ def test_no_answer_can_raise_or_show_a_text_in_its_error(status: int, body: dict
         ("+31612345678", None),
         (31612345678, None),
         ("31612345678", None),
+        ("chat_7700112233", None),
+        ("x1234567", None),
+        ("error_123456", "error_123456"),
         (-1001234567890, None),
         ("x" * 41, None),
         ("", None),
@@ -323,6 +326,37 @@ def test_no_answer_can_raise_or_show_a_text_in_its_error(status: int, body: dict
 def test_only_short_words_and_numbers_are_error_codes(code: object, expected: str | None) -> None:
     """O-3: an address, a number of a phone or a sentence never becomes a part of ``last_error``."""
     assert error_code(code) == expected
+
+
+SECRET = "AbCdEf-0123_Key"
+DESTINATION = "Very_Private@example.com"
+
+
+@pytest.mark.parametrize("provider", CODE_FIELD)
+@pytest.mark.parametrize(
+    "code",
+    ["abcdef0123key", "ABCDEF_0123_KEY", "abcdef_0123", "key_abcdef_0123_key", "very_private", "private_example_com"],
+)
+def test_a_code_that_repeats_the_request_is_dropped(provider: str, code: str) -> None:
+    """O-3: a credential or a destination, in any letter case, or a part of it: error and log do not have it."""
+    refusal = Answer(400, body={CODE_FIELD[provider]: code})
+    with capture_logs() as logs:
+        result = ADAPTERS[provider].outcome_of(refusal, (SECRET, DESTINATION))
+    assert result == Failed(f"{provider}_400")
+    assert logs == []
+
+
+@pytest.mark.parametrize("provider", CODE_FIELD)
+def test_other_codes_stay_whatever_the_secrets_are(provider: str) -> None:
+    """C-6: a code of the table is a code, and a short one is like a secret by chance."""
+    for (_, code), secrets in product(ADAPTERS[provider].OUTCOMES.rows, [("",), ("invalid_parameter", "21211", " ")]):
+        if code is not None:
+            refusal = Answer(500, body={CODE_FIELD[provider]: code})
+            outcomes = (ADAPTERS[provider].outcome_of(refusal, secrets), ADAPTERS[provider].outcome_of(refusal))
+            assert outcomes[0] == outcomes[1]
+    assert ADAPTERS[provider].outcome_of(Answer(400, body={CODE_FIELD[provider]: "other"}), ("another-key",)) == Failed(
+        f"{provider}_other"
+    )
 
 
 def test_an_unknown_code_is_told_once_and_decided_by_its_status() -> None:
