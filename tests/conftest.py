@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql import factories
 
 from alerts_engine import schema
@@ -31,9 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
             connection.execute(f"ALTER SYSTEM SET {setting}")
         connection.execute("SELECT pg_reload_conf()")
         _drop_leftovers(connection)
-    config.option.postgresql_host = parse_qs(urlsplit(url).query)["host"][0]
-    config.option.postgresql_port = "5432"
-    config.option.postgresql_user = "postgres"
+    server = conninfo_to_dict(url)
+    config.option.postgresql_host = server["host"]
+    config.option.postgresql_port = server["port"]
+    config.option.postgresql_user = server["user"]
+    config.option.postgresql_password = server["password"]
     config.option.postgresql_dbname = f"tests_{os.getpid()}_"
 
 
@@ -54,11 +57,15 @@ def pytest_unconfigure() -> None:
 def url_of(connection: psycopg.Connection, dbname: str | None = None) -> str:
     """The URL of a database of the test server."""
     info = connection.info
-    return f"postgresql://postgres@/{dbname or info.dbname}?host={info.host}"
+    return _url(host=info.host, password=info.password, dbname=dbname or info.dbname)
 
 
-def _migrate(*, host: str, dbname: str, **_: object) -> None:
-    schema.apply(f"postgresql://postgres@/{dbname}?host={host}")
+def _url(*, host: str, password: str, dbname: str, **_: object) -> str:
+    return f"postgresql://postgres:{password}@/{dbname}?host={quote(host)}"
+
+
+def _migrate(**server: Any) -> None:
+    schema.apply(_url(**server))
 
 
 postgresql_noproc = factories.postgresql_noproc(load=[_migrate])

@@ -8,7 +8,6 @@ import signal
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
@@ -105,7 +104,7 @@ async def server_restarted(folder: Path, sends: int) -> Result:
     with embedded_postgres(folder) as url:
         schema.apply(url)
         async with stage("server crashed and restarted", url, sends, send_lease_seconds=60) as play:
-            report = await play.when_under_way(lambda: _crash(url), _run_through_crash(play, folder))
+            report = await play.when_under_way(lambda: _crash(folder), _run_through_crash(play, folder))
             play.expect(report.status == "failed", report)
             play.expect(not ground.statuses(url)["sending"], "every outcome is written once the server is back")
     return play.result
@@ -114,7 +113,7 @@ async def server_restarted(folder: Path, sends: int) -> Result:
 async def _run_through_crash(play: Stage, folder: Path) -> RunReport:
     """Run, and start the server again as soon as it is gone."""
     running = asyncio.ensure_future(play.run())
-    process = Path(f"/proc/{_postmaster(folder / 'postgres')}")
+    process = Path(f"/proc/{_postmaster(folder)}")
     await _until(lambda: running.done() or not process.exists())
     # A user of the same folder, as any other process may come along: it starts what does not run.
     with embedded_postgres(folder, keep_running=True):
@@ -127,14 +126,14 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-def _crash(url: str) -> None:
+def _crash(folder: Path) -> None:
     """``immediate``: no goodbye to anybody, and recovery at the next start."""
-    os.kill(_postmaster(Path(parse_qs(urlsplit(url).query)["host"][0])), signal.SIGQUIT)
+    os.kill(_postmaster(folder), signal.SIGQUIT)
 
 
-def _postmaster(data: Path) -> int:
+def _postmaster(folder: Path) -> int:
     """The server's process id."""
-    return int((data / "postmaster.pid").read_text().split()[0])
+    return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
 
 
 FAULTS = (connections_cut, lock_lost, disk_full, one_row_refused)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from alerts_engine.embedded import POSE
+from alerts_engine.embedded.guise import find_guise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,32 +26,29 @@ needs_pooler = pytest.mark.skipif(POOLER is None, reason="PgBouncer is not insta
 @contextmanager
 def pooler(connection: psycopg.Connection, mode: str, *more: str) -> Iterator[str]:
     """PgBouncer before the test's database; yields the URL through it."""
+    info = connection.info
     with tempfile.TemporaryDirectory() as where:
         Path(where).chmod(0o777)  # PgBouncer is not root
         config = Path(where) / "pgbouncer.ini"
         config.write_text("\n".join([
-            "[databases]", f"{connection.info.dbname} = host={connection.info.host} port=5432 user=postgres",
+            "[databases]", f"{info.dbname} = host={info.host} port=5432 user=postgres password={info.password}",
             "[pgbouncer]", "auth_type = any", "listen_port = 6432", f"unix_socket_dir = {where}",
             f"pool_mode = {mode}", *more,
         ]))  # fmt: skip
-        process = subprocess.Popen(_command(Path(connection.info.host), config), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(_command(config), stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
             lines = []
             while "process up" not in (line := process.stderr.readline()):
                 assert line, lines
                 lines.append(line)
-            yield f"postgresql://postgres@/{connection.info.dbname}?host={where}&port=6432"
+            yield f"postgresql://postgres@/{info.dbname}?host={where}&port=6432"
         finally:
             process.kill()
             process.communicate()
 
 
-def _command(server: Path, config: Path) -> list[str]:
-    """PgBouncer refuses root: then it runs as whoever can reach the server's socket."""
+def _command(config: Path) -> list[str]:
+    """PgBouncer refuses root, as PostgreSQL does: it runs under the same name, which may enter the socket's folder."""
     assert POOLER is not None
-    if os.geteuid() != 0:
-        return [POOLER, str(config)]
-    if server.stat().st_uid == 0:
-        return [*POSE, POOLER, str(config)]
-    return [POOLER, "-u", "nobody", str(config)]
+    return [*find_guise().prefix, POOLER, str(config)]
