@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send chaos wheel
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot chaos wheel
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty e
 
 check: lint wheel  ## everything but the tests
 
-bench: bench-fanout bench-digests bench-send  ## everything that is measured, as ratios side by side
+bench: bench-fanout bench-digests bench-send bench-snapshot  ## everything that is measured, as ratios side by side
 
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_fanout
@@ -56,6 +56,9 @@ bench-digests: $(INSTALLED)  ## digests beside a plain INSERT … SELECT
 bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, pgqueuer and procrastinate
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.bench.bench_send
+
+bench-snapshot: $(INSTALLED)  ## sending while an old snapshot keeps vacuum from cleaning
+	$(BIN)/python -m tests.bench.bench_snapshot
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos

@@ -30,10 +30,10 @@ from alerts_engine.channels import create_session
 from alerts_engine.commands.frame import run_loop
 from alerts_engine.embedded import embedded_postgres
 from tests.bench.other_queues import pgqueuer_seconds, procrastinate_seconds
-from tests.chaos.stage import base_urls
 from tests.chaos.storm import remote_sandbox
 from tests.support import ground
 from tests.support.databases import fresh_database
+from tests.support.ground import base_urls
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
