@@ -1,4 +1,4 @@
-"""``make bench-snapshot``: sending while an old snapshot is open, as by a dump or an analyst's transaction (section 16).
+"""``make bench-snapshot``: sending while an old snapshot is open, such as a dump's or an analyst's (section 16).
 
 Such a snapshot keeps vacuum from cleaning what was claimed and settled. Round by round the same number of messages is
 sent; the cost of the last round is told beside the first one's, and beside rounds without a snapshot.
@@ -57,14 +57,13 @@ async def _rounds(server: str, options: argparse.Namespace, *, snapshot: bool) -
     """Seconds of each round."""
     url = fresh_database(server, "bench_snapshot")
     ground.add_users(url, options.sends)
-    took = []
     async with remote_sandbox() as sandbox:
         with closing(ground.connect(url)) as analyst:
             if snapshot:
                 analyst.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
                 analyst.execute("SELECT count(*) FROM users")
-            for number in range(1, options.rounds + 1):
-                took.append(await _round(url, sandbox, options.sends, number))
+            numbers = range(1, options.rounds + 1)
+            took = [await _round(url, sandbox, options.sends, number) for number in numbers]
     drop_database(server, "bench_snapshot")
     return took
 
