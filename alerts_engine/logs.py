@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from alerts_engine.masking import Redaction
+from alerts_engine.plain_text import visible, visible_in_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from structlog.typing import EventDict, WrappedLogger
 
 __all__ = ["Redaction", "configure_logging"]
 
@@ -19,7 +23,7 @@ __all__ = ["Redaction", "configure_logging"]
 def configure_logging(*, secrets: Iterable[str] = (), as_json: bool = False, level: int = logging.INFO) -> Redaction:
     """Send every log line to stderr, redacted; as JSON lines, or readable by people."""
     redaction = Redaction(secrets)
-    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderer: Any = structlog.processors.JSONRenderer(serializer=_json_line)
     if not as_json:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
     structlog.configure(
@@ -29,6 +33,7 @@ def configure_logging(*, secrets: Iterable[str] = (), as_json: bool = False, lev
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             redaction,
+            _visible_values,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,3 +41,12 @@ def configure_logging(*, secrets: Iterable[str] = (), as_json: bool = False, lev
         cache_logger_on_first_use=False,
     )
     return redaction
+
+
+def _visible_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """No value plays with the terminal that the log is read on; what is nested is shown by ``repr``, or as JSON."""
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _json_line(event: EventDict, **options: Any) -> str:
+    return visible_in_json(json.dumps(event, ensure_ascii=False, **options))
