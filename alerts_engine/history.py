@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -80,7 +80,7 @@ class History:
             run_id=self._run_id,
             status=report.status,
             duration_ms=report.duration_ms,
-            counts={phase.phase: phase.counts for phase in report.phases},
+            counts=_counts(report),
             error_summary=_summary(report.error or error or None),
         )
         await _or_warn("close_run", closing)
@@ -89,6 +89,12 @@ class History:
         lease = timedelta(seconds=self._settings.send_lease_seconds)
         locked = [str(phase) for phase in await locked_phases(self._database)]
         await self._database.run(close_interrupted, lease=lease, locked_phases=locked)
+
+
+def _counts(report: RunReport) -> dict[str, Any]:
+    """Each phase's counts by its name, and beside them what the run warned of (SPEC CLI-6c)."""
+    warnings = {"warnings": list(report.warnings)} if report.warnings else {}
+    return {phase.phase: phase.counts for phase in report.phases} | warnings
 
 
 def _summary(text: str | None) -> str | None:

@@ -23,6 +23,7 @@ from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.dry_run import list_sendable
 from alerts_engine.phases.send.phase import send
 from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, milliseconds, status_of
+from alerts_engine.run_warnings import warnings_of
 from alerts_engine.schema import check_migrated
 from alerts_engine.types import SINCE_HOURS, Phase
 
@@ -139,6 +140,7 @@ class Run:
             finished_at=finished_at,
             duration_ms=milliseconds(started_at, finished_at),
             phases=tuple(self._reports),
+            warnings=warnings_of(self._settings, self._reports),
         )
 
     async def _record(self, report: PhaseReport) -> None:

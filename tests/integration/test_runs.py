@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import AlertsEngineError, NotFoundError, SchemaError, SettingsError
+from alerts_engine.locks import PHASE_KEYS
 from alerts_engine.operations.runs import newest_runs, run_with_phases
 from tests.support import ground
 from tests.support.world import NOW, add_event, add_news, prepared, run, settings
@@ -47,7 +48,7 @@ async def test_a_run_is_kept_with_its_phases(db, database_url):
     assert began <= kept.started_at <= kept.finished_at <= ended
     assert kept.duration_ms == report.duration_ms
     reported = {one.phase: json.loads(json.dumps(one.counts, default=vars)) for one in report.phases}
-    assert kept.counts == reported
+    assert kept.counts == reported | {"warnings": list(report.warnings)}
     items = db.execute("SELECT * FROM alerts_engine_run_items ORDER BY id").fetchall()
     assert [(item.run_id, item.phase, item.status) for item in items] == [
         (kept.run_id, phase, "success") for phase in "abdc"
@@ -202,6 +203,15 @@ async def test_runs_are_read_back_newest_first(db, database_url):
     assert [str(each.run_id) for each in newest] == [reports[2].run_id, reports[1].run_id]
     assert one == newest[0]
     assert [item.phase for item in items] == ["a", "b", "d", "c"]
+
+
+async def test_a_held_lock_is_a_warning(db, database_url):
+    """The phase that was left out is named (SPEC CLI-6c, L-1)."""
+    db.execute("SELECT pg_advisory_lock(%s)", [PHASE_KEYS[Phase.D]])
+    report = await run(database_url, Phase.D)
+    (warning,) = report.warnings
+    assert warning.startswith("phase d was skipped")
+    assert history(db)[0].counts == {"d": {}, "warnings": [warning]}
 
 
 async def test_a_database_that_is_not_migrated_is_an_error(db, database_url):
