@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alerts_engine.operations.explain import Explanation
     from alerts_engine.operations.preview import Previewed, PreviewKind
     from alerts_engine.operations.rule_trial import RuleTrial
-    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
+    from alerts_engine.operations.runs import RecordedRun
     from alerts_engine.phases.new_event import NewEvent
     from alerts_engine.reports import RunReport
     from alerts_engine.statements import RuleFile
@@ -144,13 +144,13 @@ class AlertsEngine:
         return await try_rule(self.database, rule, now=moment, time_zone=self.settings.time_zone)
 
     async def recorded_runs(self, limit: int = 20) -> list[RecordedRun]:
-        """The newest runs of the history first (SPEC O-1)."""
+        """The newest runs of the history first, each with its phases (SPEC O-1)."""
         from alerts_engine.operations.runs import newest_runs
 
         return await newest_runs(self.database, limit)
 
-    async def recorded_run(self, run_id: UUID) -> tuple[RecordedRun, list[RecordedPhase]]:
-        """One run of the history and its phases. Raises :class:`NotFoundError`."""
-        from alerts_engine.operations.runs import run_with_phases
+    async def recorded_run(self, run_id: UUID) -> RecordedRun:
+        """One run of the history. Raises :class:`NotFoundError`."""
+        from alerts_engine.operations.runs import recorded_run
 
-        return await run_with_phases(self.database, run_id)
+        return await recorded_run(self.database, run_id)

@@ -63,7 +63,7 @@ UPDATE alerts_engine_runs
 -- name: recent_runs
 -- The newest runs first.
 --   $1 most int8
--- returns: RecordedRun, many
+-- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
        r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
@@ -73,17 +73,17 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 -- name: run_by_id
 -- One run.
 --   $1 run_id uuid
--- returns: RecordedRun, many
+-- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
        r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
  WHERE r.run_id = $1;
 
--- name: phases_of_run
--- The phases of one run.
---   $1 run_id uuid
+-- name: phases_of_runs
+-- The phases of some runs, in the order in which they ran. Of a run that was killed they are all there is.
+--   $1 run_ids uuid[]
 -- returns: RecordedPhase, many
-SELECT i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts, i.error_summary
+SELECT i.run_id, i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts, i.error_summary
   FROM alerts_engine_run_items AS i
- WHERE i.run_id = $1
+ WHERE i.run_id = ANY ($1)
  ORDER BY i.started_at, i.id;

@@ -1,14 +1,18 @@
-"""What a command shows: tables on a terminal, one JSON object when piped or asked (SPEC section 3, CLI-6).
+"""Where a command's answer goes: tables and sentences for people, one JSON object when asked (SPEC section 3, CLI-6).
 
-rich is imported when something is drawn: an empty run in a pipe must not wait for it.
+The one place that writes to stdout, and what it writes is :func:`visible`. rich is imported when something is drawn.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from alerts_engine.plain_text import visible, visible_in_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,42 +20,56 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
-    from rich.table import Table
 
+    from alerts_engine.commands.tables.drawing import Block
     from alerts_engine.phases.context import Progress
 
-_WIDTH_IN_A_PIPE = 120
+_WIDTH_ELSEWHERE = 100
+_LEAST_WIDTH = 20
+_ANY_HEIGHT = 25
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Console:
-    """Where a command's answer goes. ``as_json`` writes it as one JSON object; else it is drawn."""
+    """Where a command's answer goes. ``as_json`` writes it as one JSON object; else it is for people."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        if isinstance(sys.stdout, io.TextIOWrapper):  # an answer never breaks at a letter that the terminal lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def json(self, answer: Mapping[str, Any]) -> None:
         """The command's whole answer, on stdout."""
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+        in_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
+        _write(visible_in_json(json.dumps(answer, ensure_ascii=in_ascii)) + "\n")
 
     def fail(self, message: str) -> None:
-        """One line on stderr; stdout still gets its one JSON object."""
-        sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        """One line on stderr; stdout still gets its one JSON object, if any."""
+        sys.stderr.write(f"error: {visible(' '.join(message.split()))}\n")
         if self.as_json:
             self.json({"status": "failed", "error": message})
 
     def say(self, *lines: str) -> None:
-        """Plain lines on stdout, shown at once."""
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        """Lines on stdout, shown at once."""
+        _write("".join(f"{visible(line)}\n" for line in lines))
 
-    def draw(self, *tables: Table) -> None:
-        """Tables on stdout."""
-        out = _rich(sys.stdout)
-        for table in tables:
-            out.print(table)
+    def hand_over(self, text: str) -> None:
+        """A text that is itself the answer, such as a message: exact in a pipe or a file."""
+        _write((visible(text) if sys.stdout.isatty() else text) + "\n")
+
+    def draw(self, *blocks: Block) -> None:
+        """Tables and the like on stdout, as wide as the terminal."""
+        from alerts_engine.commands.tables.drawing import drawn
+
+        width = terminal_width()
+        out = _rich(sys.stdout, width)
+        with out.capture() as captured:
+            for number, block in enumerate(blocks):
+                if number:
+                    out.print()
+                for piece in drawn(block, width):
+                    out.print(piece, crop=False)
+        _write("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -66,6 +84,13 @@ class Console:
             yield bar
         finally:
             bar.close()
+
+
+def terminal_width() -> int:
+    """The columns of the terminal, and 100 where there is none."""
+    if not sys.stdout.isatty():
+        return _WIDTH_ELSEWHERE
+    return max(_LEAST_WIDTH, shutil.get_terminal_size((_WIDTH_ELSEWHERE, 0)).columns)
 
 
 def restore_terminal() -> None:
@@ -101,8 +126,14 @@ class _Bar:
         return self._drawn
 
 
-def _rich(stream: Any) -> RichConsole:
+def _rich(stream: Any, width: int | None = None) -> RichConsole:
     from rich.console import Console as RichConsole
 
-    width = None if stream.isatty() else _WIDTH_IN_A_PIPE
-    return RichConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    # With a height rich believes the width also where TERM=dumb.
+    height = None if width is None else _ANY_HEIGHT
+    return RichConsole(file=stream, width=width, height=height, markup=False, highlight=False, emoji=False)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -44,7 +44,7 @@ def demo(
 ) -> None:
     """Replay three weeks of real history on an embedded PostgreSQL; the sandbox gets what is sent."""
     output = Output(as_json, log_json, verbose)
-    with command(output, quiet=True, tables_in_a_pipe=True) as (given, console):
+    with command(output, quiet=True) as (given, console):
         on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
         with database_settings(given, embedded=True) as settings:
             played = run_loop(_play_demo(url_of(settings), console, wait=wait and on_terminal and not as_json))
@@ -75,13 +75,17 @@ async def _play_demo(url: str, console: Console, *, wait: bool) -> Played:
 
 def _what_next(where: str) -> list[str]:
     return [
+        "",
         "Every message, as its user would see it:",
         f"  {where}",
         "",
         "On the same database:",
-        f"  {program_name()} runs --embedded                   the runs of the replay",
-        f"  {program_name()} run --phase all --embedded        one run more: nothing is sent twice",
-        f"  {program_name()} demo                              all of it again",
+        f"  {program_name()} runs --embedded",
+        "      the runs of the replay",
+        f"  {program_name()} run --phase all --embedded",
+        "      one run more: nothing is sent twice",
+        f"  {program_name()} demo",
+        "      all of it again",
     ]
 
 

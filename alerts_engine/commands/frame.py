@@ -49,14 +49,13 @@ def command(
     output: Output,
     *,
     quiet: bool = False,
-    tables_in_a_pipe: bool = False,
     load: Callable[[], Settings] = load_settings,
 ) -> Iterator[tuple[Settings, Console]]:
     """The frame of every command: whatever goes wrong inside is one line on stderr, redacted, and exit 1 (SPEC CLI-2).
 
-    A pipe gets JSON unless ``tables_in_a_pipe``; ``quiet`` logs warnings only.
+    ``quiet`` logs warnings only.
     """
-    console = Console(as_json=output.as_json or not (tables_in_a_pipe or sys.stdout.isatty()))
+    console = Console(as_json=output.as_json)
     redaction = Redaction(())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

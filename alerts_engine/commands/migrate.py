@@ -11,6 +11,7 @@ import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, exit_with, url_of
 from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose  # noqa: TC001 - typer reads them
+from alerts_engine.commands.tables.words import many
 
 
 def register(app: typer.Typer) -> None:
@@ -36,5 +37,5 @@ def migrate(
             console.json({"applied": applied, "pending": pending})
         else:
             console.say(*(f"applied  {name}" for name in applied), *(f"pending  {name}" for name in pending))
-            console.say(f"{len(applied)} applied, {len(pending)} pending")
+            console.say(f"{many(len(applied), 'migration')} applied, {len(pending) or 'none'} pending")
         exit_with(ok=not pending)

@@ -29,7 +29,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen;
 Now = Annotated[
     datetime | None, typer.Option("--now", parser=parse_moment, metavar="ISO8601", help="Replay another moment.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; a pipe gets it anyway.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines; on by default when CI=true.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything.")]
 Embedded = Annotated[bool, typer.Option("--embedded", help="Use a PostgreSQL kept in .alerts-engine/ here.")]
+
+
+def refuse_options_before_a_command(context: typer.Context) -> None:
+    """``runs --json show ID`` would lose its ``--json``: wrong usage, exit 2. Called where a group has a command."""
+    given = [
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        flags = " ".join(f"--{name.removeprefix('as_').replace('_', '-')}" for name in given)
+        raise typer.BadParameter(f"put {flags} behind {context.invoked_subcommand}")

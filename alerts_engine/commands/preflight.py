@@ -62,8 +62,8 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(findings.as_json())
         else:
-            from alerts_engine.commands.tables.preflight import preflight_table
+            from alerts_engine.commands.tables.preflight import preflight_marks
 
-            console.draw(preflight_table(findings))
+            console.draw(preflight_marks(findings))
         if not findings.ok:
             raise typer.Exit(1)

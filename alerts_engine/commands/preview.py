@@ -50,7 +50,7 @@ def preview(  # noqa: PLR0917 - typer gives them by name
     ids = {"delivery": delivery, "digest": digest, "event": event}
     kind, number = _only(ids)
     asked = _channel(channel, form, kind)
-    with command(Output(as_json, log_json, verbose), tables_in_a_pipe=True) as (given, console):
+    with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_find(settings, kind, number))
         from alerts_engine.channels import channels
@@ -65,7 +65,7 @@ def preview(  # noqa: PLR0917 - typer gives them by name
         elif written:
             console.say(str(written))
         else:
-            console.say(shown.show(message, form).removesuffix("\n"))
+            console.hand_over(shown.show(message, form).removesuffix("\n"))
 
 
 def _only(ids: dict[str, int | None]) -> tuple[str, int]:

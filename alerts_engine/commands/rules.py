@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
-from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
+from alerts_engine.commands.options import (
     AsJson,
     Embedded,
     LogJson,
     Now,
     Verbose,
+    refuse_options_before_a_command,
 )
 from alerts_engine.reports import to_json
 
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
 def rules(context: typer.Context, as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """List the rules that phase a runs, or try one."""
     if context.invoked_subcommand is not None:
+        refuse_options_before_a_command(context)
         return
     with command(Output(as_json, log_json, verbose)) as (settings, console):
         from alerts_engine.statements import rule_files

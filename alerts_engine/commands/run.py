@@ -71,9 +71,9 @@ def run(  # noqa: PLR0917 - typer gives them by name
         if console.as_json:
             console.json(to_json(report))
         else:
-            from alerts_engine.commands.tables.runs import run_table
+            from alerts_engine.commands.tables.runs import run_blocks
 
-            console.draw(run_table(report))
+            console.draw(*run_blocks(report))
         exit_with(ok=report.status is not RunStatus.FAILED)
 
 
@@ -100,4 +100,6 @@ def _say_disabled(settings: Settings, console: Console, *, dry_run: bool) -> Non
     structlog.get_logger("alerts_engine").warning("engine_disabled", variable="ALERTS_V2_ENABLED")
     if console.as_json:
         report = {"run_id": None, "status": "skipped", "dry_run": dry_run, "triggered_by": triggered_by(settings)}
-        console.json({**report, "started_at": None, "finished_at": None, "duration_ms": 0, "phases": []})
+        console.json(
+            {**report, "started_at": None, "finished_at": None, "duration_ms": 0, "phases": [], "warnings": []}
+        )

@@ -11,11 +11,11 @@ from uuid import UUID  # noqa: TC003 - typer reads it at run time
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
-from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose  # noqa: TC001 - typer reads them
+from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose, refuse_options_before_a_command
 from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
-    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
+    from alerts_engine.operations.runs import RecordedRun
     from alerts_engine.settings import Settings
 
 runs_app = typer.Typer(rich_markup_mode=None)
@@ -37,6 +37,7 @@ def runs(  # noqa: PLR0917 - typer gives them by name
 ) -> None:
     """List the newest runs, or show one."""
     if context.invoked_subcommand is not None:
+        refuse_options_before_a_command(context)
         return
     with command(Output(as_json, log_json, verbose)) as (given, console):
         from alerts_engine.commands.tables.runs import runs_table
@@ -66,17 +67,17 @@ def show_run(
 ) -> None:
     """Show one run and its phases."""
     with command(Output(as_json, log_json, verbose)) as (given, console):
-        from alerts_engine.commands.tables.runs import recorded_run_table
+        from alerts_engine.commands.tables.runs import recorded_run_blocks
 
         with database_settings(given, embedded=embedded) as settings:
-            found, items = run_loop(_one_run(settings, run_id))
+            found = run_loop(_one_run(settings, run_id))
         if console.as_json:
-            console.json(to_json(found) | {"items": to_json(items)})
+            console.json(to_json(found))
         else:
-            console.draw(recorded_run_table(found, items))
+            console.draw(*recorded_run_blocks(found))
 
 
-async def _one_run(settings: Settings, run_id: UUID) -> tuple[RecordedRun, list[RecordedPhase]]:
+async def _one_run(settings: Settings, run_id: UUID) -> RecordedRun:
     from alerts_engine.engine import AlertsEngine
 
     async with AlertsEngine(settings) as engine:

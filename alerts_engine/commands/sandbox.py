@@ -29,7 +29,7 @@ def sandbox(
     verbose: Verbose = False,
 ) -> None:
     """Serve fake providers that speak the real wire formats, with an inbox of what they got."""
-    with command(Output(log_json=log_json, verbose=verbose), tables_in_a_pipe=True) as (_, console):
+    with command(Output(log_json=log_json, verbose=verbose)) as (_, console):
         run_loop(_serve_sandbox(console, host, port))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedRun:
+class RunRow:
     """A row of ``alerts_engine_runs``; times are aware, UTC."""
 
     run_id: UUID
@@ -26,6 +26,7 @@ class RecordedRun:
     duration_ms: int | None
     status: str
     counts: dict[str, Any] | None
+    """Each phase's counts by its name, once the run has ended; and its ``warnings``, if any."""
     error_summary: str | None
     git_sha: str | None
     dry_run: bool
@@ -35,6 +36,7 @@ class RecordedRun:
 class RecordedPhase:
     """A row of ``alerts_engine_run_items``: one phase of a run."""
 
+    run_id: UUID
     phase: str
     status: str
     started_at: datetime | None
@@ -44,19 +46,42 @@ class RecordedPhase:
     error_summary: str | None
 
 
-recent_runs = statement("runs", "recent_runs", RecordedRun)
-run_by_id = statement("runs", "run_by_id", RecordedRun)
-phases_of_run = statement("runs", "phases_of_run", RecordedPhase)
+@dataclass(frozen=True, slots=True)
+class RecordedRun(RunRow):
+    """A run of the history with its phases; of a run that was killed, those that had ended."""
+
+    items: tuple[RecordedPhase, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may have cost somebody an alert, although the run succeeded (SPEC CLI-6c)."""
+        return tuple((self.counts or {}).get("warnings", ()))
+
+
+recent_runs = statement("runs", "recent_runs", RunRow)
+run_by_id = statement("runs", "run_by_id", RunRow)
+phases_of_runs = statement("runs", "phases_of_runs", RecordedPhase)
 
 
 async def newest_runs(database: Database, most: int) -> list[RecordedRun]:
     """The newest runs first."""
-    return await database.rows(recent_runs, most=most)
+    return await _with_phases(database, await database.rows(recent_runs, most=most))
 
 
-async def run_with_phases(database: Database, run_id: UUID) -> tuple[RecordedRun, list[RecordedPhase]]:
-    """One run and its phases. Raises :class:`NotFoundError`."""
-    found = await database.rows(run_by_id, run_id=run_id)
+async def recorded_run(database: Database, run_id: UUID) -> RecordedRun:
+    """One run. Raises :class:`NotFoundError`."""
+    found = await _with_phases(database, await database.rows(run_by_id, run_id=run_id))
     if not found:
         raise NotFoundError(f"there is no run {run_id}: alerts-engine runs lists them")
-    return found[0], await database.rows(phases_of_run, run_id=run_id)
+    return found[0]
+
+
+async def _with_phases(database: Database, rows: list[RunRow]) -> list[RecordedRun]:
+    phases: dict[UUID, list[RecordedPhase]] = {row.run_id: [] for row in rows}
+    for phase in await database.rows(phases_of_runs, run_ids=list(phases)):
+        phases[phase.run_id].append(phase)
+    return [_recorded(row, tuple(phases[row.run_id])) for row in rows]
+
+
+def _recorded(row: RunRow, items: tuple[RecordedPhase, ...]) -> RecordedRun:
+    return RecordedRun(**{column.name: getattr(row, column.name) for column in fields(row)}, items=items)

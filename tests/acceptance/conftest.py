@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +72,17 @@ class CommandLine:
     async def __call__(self, *arguments: str, program: tuple[str, ...] = (SCRIPT,), **settings: str) -> Answer:
         return await answer_of(await self.start(*arguments, program=program, **settings))
 
-    async def on_terminal(self, *arguments: str, code: int = 0, **settings: str) -> str:
-        """What a command shows on a wide terminal, without its colours; it must end with ``code``."""
+    async def on_terminal(self, *arguments: str, code: int = 0, width: int = 200, **settings: str) -> str:
+        """What a command shows on a terminal, without its colours; it must end with ``code``."""
+        return _without_colours(await self.raw_on_terminal(*arguments, code=code, width=width, **settings))
+
+    async def raw_on_terminal(self, *arguments: str, code: int = 0, width: int = 200, **settings: str) -> str:
+        """Every character that a command sends to a terminal."""
         master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         process = await asyncio.create_subprocess_exec(
             SCRIPT, *arguments, cwd=self.folder, stdin=slave, stdout=slave, stderr=slave,
-            env={**self.settings, "TERM": "xterm", "COLUMNS": "200", **settings},
+            env={**self.settings, "TERM": "xterm", **settings},
         )  # fmt: skip
         os.close(slave)
         shown = await asyncio.to_thread(_read_to_end, master)
@@ -90,7 +98,11 @@ def _read_to_end(master: int) -> str:
     except OSError:  # a terminal whose other end is closed
         pass
     os.close(master)
-    return re.sub(r"\x1b\[[\d;]*m", "", b"".join(pieces).decode())
+    return b"".join(pieces).decode().replace("\r\n", "\n")
+
+
+def _without_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 async def answer_of(process: asyncio.subprocess.Process) -> Answer:

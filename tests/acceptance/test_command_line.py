@@ -36,7 +36,7 @@ def assert_one_line(answer: Answer, *, code: int = 1) -> None:
 @pytest.mark.parametrize("command", [["run"], ["migrate"], ["runs"], ["migrate", "--check"]])
 async def test_no_database_names_both_ways_to_one(alone: CommandLine, command: list[str]):
     """Without DATABASE_URL and --embedded one line names both (CLI-1)."""
-    answer = await alone(*command)
+    answer = await alone(*command, "--json")
     assert_one_line(answer)
     assert "DATABASE_URL" in answer.err
     assert "--embedded" in answer.err
@@ -45,21 +45,23 @@ async def test_no_database_names_both_ways_to_one(alone: CommandLine, command: l
 @pytest.mark.parametrize("command", [["run"], ["migrate"], ["runs"]])
 async def test_unreachable_database_is_one_line_without_password(alone: CommandLine, command: list[str]):
     """A database that does not answer is one line, exit 1, and the password is not in it (CLI-2, O-3)."""
-    answer = await alone(*command, DATABASE_URL=UNREACHABLE)
+    answer = await alone(*command, "--json", DATABASE_URL=UNREACHABLE)
     assert_one_line(answer)
     assert "very-secret-word" not in answer.out + answer.err
 
 
 async def test_unmigrated_database_says_what_to_do(alone: CommandLine, bare_database_url: str):
-    """A run on a bare database names the command that mends it (CLI-2)."""
-    answer = await alone("run", DATABASE_URL=bare_database_url)
+    """A run on a bare database names the command that fixes it (CLI-2)."""
+    answer = await alone("run", "--json", DATABASE_URL=bare_database_url)
     assert_one_line(answer)
     assert "alerts-engine migrate" in answer.err
 
 
 async def test_malformed_setting_names_the_variable_and_hides_its_value(alone: CommandLine):
     """What cannot be parsed is named, never shown (section 4)."""
-    answer = await alone("run", DATABASE_URL="mysql://u:very-secret-word@h/d", ALERTS_MAX_ATTEMPTS="another-secret")
+    answer = await alone(
+        "run", "--json", DATABASE_URL="mysql://u:very-secret-word@h/d", ALERTS_MAX_ATTEMPTS="another-secret"
+    )
     assert_one_line(answer)
     assert "DATABASE_URL" in answer.err
     assert "ALERTS_MAX_ATTEMPTS" in answer.err
@@ -68,7 +70,7 @@ async def test_malformed_setting_names_the_variable_and_hides_its_value(alone: C
 
 async def test_unknown_phase_is_wrong_usage_and_names_the_choices(alone: CommandLine):
     """Exit 2, with the phases there are (CLI-2)."""
-    answer = await alone("run", "--phase", "e")
+    answer = await alone("run", "--json", "--phase", "e")
     assert (answer.code, answer.out) == (2, "")
     assert "'a', 'b', 'c', 'd', 'all'" in answer.err
 
@@ -84,6 +86,8 @@ async def test_unknown_phase_is_wrong_usage_and_names_the_choices(alone: Command
         (["run", "--batch-size", "0"], "--batch-size"),
         (["runs", "--limit", "501"], "--limit"),
         (["runs", "show", "not-an-id"], "RUN_ID"),
+        (["runs", "--json", "show", "00000000-0000-0000-0000-000000000000"], "put --json behind show"),
+        (["rules", "-v", "--json", "test", "x.sql"], "put --verbose --json behind test"),
         (["rnu"], "rnu"),
     ],
 )
@@ -107,18 +111,21 @@ async def test_switched_off_does_nothing_and_succeeds(alone: CommandLine):
 async def test_migrate_applies_once_and_check_tells_what_is_pending(alone: CommandLine, bare_database_url: str):
     """--check exits 1 while something is pending and changes nothing; applying twice is a no-op (DB-2)."""
     alone.settings["DATABASE_URL"] = bare_database_url
-    before = await alone("migrate", "--check")
+    before = await alone("migrate", "--json", "--check")
     assert (before.code, before.json["applied"]) == (1, [])
-    first, second, after = await alone("migrate"), await alone("migrate"), await alone("migrate", "--check")
+    first, second, after = (
+        await alone("migrate", "--json"),
+        await alone("migrate", "--json"),
+        await alone("migrate", "--json", "--check"),
+    )
     assert (first.code, first.json) == (0, {"applied": before.json["pending"], "pending": []})
     assert (second.code, second.json) == (0, {"applied": [], "pending": []})
     assert (after.code, after.json) == (0, {"applied": [], "pending": []})
 
 
-@pytest.mark.parametrize("arguments", [["run", "--json"], ["run"]])
-async def test_run_in_a_pipe_is_one_json_object_and_logs_go_to_stderr(alerts_engine: CommandLine, arguments: list[str]):
+async def test_run_with_json_is_one_object_and_logs_go_to_stderr(alerts_engine: CommandLine):
     """The shape is that of the specification, and no terminal codes reach a pipe (CLI-4, CLI-6)."""
-    answer = await alerts_engine(*arguments)
+    answer = await alerts_engine("run", "--json")
     assert answer.code == 0
     report = answer.json
     assert list(report) == [
@@ -137,7 +144,7 @@ async def test_logs_are_json_lines_when_asked_and_in_ci(
     alerts_engine: CommandLine, arguments: list[str], settings: dict[str, str]
 ):
     """--log-json, or CI=true (section 3)."""
-    answer = await alerts_engine("run", "--phase", "a", *arguments, **settings)
+    answer = await alerts_engine("run", "--json", "--phase", "a", *arguments, **settings)
     lines = [json.loads(line) for line in answer.err.splitlines()]
     assert [line["phase"] for line in lines] == ["a"]
     assert lines[0]["run_id"] == answer.json["run_id"]
@@ -150,7 +157,7 @@ async def test_logs_are_json_lines_when_asked_and_in_ci(
 async def test_three_doors_lead_to_the_same_run(alerts_engine: CommandLine, program: tuple[str, ...]):
     """The script, the package and the older flag style do the same (CLI-3)."""
     flags = ["--phase", "b", "--since-hours", "0", "--batch-size", "5", "--dry-run", "--log-json"]
-    answer = await alerts_engine(*flags, program=program)
+    answer = await alerts_engine(*flags, "--json", program=program)
     assert (answer.code, answer.json["dry_run"]) == (0, True)
     assert [phase["phase"] for phase in answer.json["phases"]] == ["b"]
 
@@ -159,14 +166,14 @@ async def test_older_preflight_flag_looks_before_a_run(alerts_engine: CommandLin
     """``--preflight`` among the older flags answers as ``preflight`` does, and nothing runs (CLI-3, R-1)."""
     runner = (sys.executable, "-m", "alerts_engine.runner")
     flags = ["--phase", "b", "--since-hours", "2", "--batch-size", "5", "--log-json", "--preflight"]
-    answer = await alerts_engine(*flags, program=runner)
+    answer = await alerts_engine(*flags, "--json", program=runner)
     assert (answer.code, answer.json["db_ok"], answer.json["errors"]) == (0, True, [])
     assert (await alerts_engine("runs", "--json")).json == {"runs": []}
 
 
 async def test_terminal_gets_a_table(alerts_engine: CommandLine):
     """People see a row per phase, not JSON, and no log lines between (section 3)."""
-    shown = await alerts_engine.on_terminal("run", COLUMNS="100")
+    shown = await alerts_engine.on_terminal("run", width=100)
     assert "nothing to do" in shown
     assert '"run_id"' not in shown
     assert "[info" not in shown
@@ -175,7 +182,7 @@ async def test_terminal_gets_a_table(alerts_engine: CommandLine):
 async def test_held_lock_skips_the_phase_and_succeeds(alerts_engine: CommandLine, postgresql: psycopg.Connection):
     """Another runner has the phase: reported, exit 0 (CLI-2, CLI-4)."""
     postgresql.execute("SELECT pg_advisory_lock(%s)", [PHASE_KEYS[Phase.A]])
-    answer = await alerts_engine("run")
+    answer = await alerts_engine("run", "--json")
     assert answer.code == 0
     skipped = answer.phase("a")
     assert (skipped["locked"], skipped["skipped"], skipped["reason"]) == (False, True, "lock_not_acquired")
@@ -187,7 +194,7 @@ async def test_failed_phase_fails_the_run_and_stops_no_other(alerts_engine: Comm
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "broken.sql").write_text("SELECT 1 AS nonsense")
-    answer = await alerts_engine("run", ALERTS_RULES_DIR=str(rules))
+    answer = await alerts_engine("run", "--json", ALERTS_RULES_DIR=str(rules))
     assert (answer.code, answer.json["status"]) == (1, "failed")
     assert "broken" in answer.phase("a")["error"]
     assert {answer.phase(name)["status"] for name in "bdc"} == {"success"}
@@ -195,26 +202,26 @@ async def test_failed_phase_fails_the_run_and_stops_no_other(alerts_engine: Comm
 
 async def test_history_lists_runs_newest_first_and_shows_one(alerts_engine: CommandLine):
     """Dry runs are in it, too (O-1)."""
-    first = await alerts_engine("run", "--phase", "a")
-    second = await alerts_engine("run", "--dry-run")
-    listed = (await alerts_engine("runs", "--limit", "2")).json["runs"]
+    first = await alerts_engine("run", "--json", "--phase", "a")
+    second = await alerts_engine("run", "--json", "--dry-run")
+    listed = (await alerts_engine("runs", "--json", "--limit", "2")).json["runs"]
     assert [run["run_id"] for run in listed] == [second.json["run_id"], first.json["run_id"]]
     assert [run["dry_run"] for run in listed] == [True, False]
-    shown = (await alerts_engine("runs", "show", second.json["run_id"])).json
+    shown = (await alerts_engine("runs", "show", second.json["run_id"], "--json")).json
     assert (shown["status"], shown["triggered_by"], shown["phase"]) == ("success", "local", "all")
     assert [item["phase"] for item in shown["items"]] == ["a", "b", "d", "c"]
 
 
 async def test_unknown_run_is_one_line(alerts_engine: CommandLine):
     """A run that is not there: exit 1 (CLI-2)."""
-    assert_one_line(await alerts_engine("runs", "show", "00000000-0000-0000-0000-000000000000"))
+    assert_one_line(await alerts_engine("runs", "show", "00000000-0000-0000-0000-000000000000", "--json"))
 
 
 async def test_now_replays_another_moment(alerts_engine: CommandLine, postgresql: psycopg.Connection):
     """An event of today is none for a run that replays last year."""
     add_news(postgresql, users=1)
-    past = await alerts_engine("run", "--phase", "a", "--now", "2022-02-24T10:00:00Z")
-    present = await alerts_engine("run", "--phase", "a")
+    past = await alerts_engine("run", "--json", "--phase", "a", "--now", "2022-02-24T10:00:00Z")
+    present = await alerts_engine("run", "--json", "--phase", "a")
     assert past.phase("a")["counts"]["events_created"] == 0
     assert present.phase("a")["counts"]["events_created"] == 1
 

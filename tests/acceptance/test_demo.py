@@ -48,10 +48,12 @@ async def test_demo_shows_it_all_twice_and_leaves_nothing_to_send(somewhere: Com
     assert min(totals["events"], totals["deliveries"], totals["digests"], totals["sent"]) > 0
     assert totals["waiting"] == 0
     assert f"\n{totals['sent']} messages reached the sandbox" in first.out
-    after = await somewhere("run", "--phase", "all", "--embedded")
+    after = await somewhere("run", "--json", "--phase", "all", "--embedded")
     sent = after.phase("c")["counts"]
     assert (after.code, sent["queued_selected"], sent["sent"], sent["digests"]["selected"]) == (0, 0, 0, 0)
-    assert len((await somewhere("runs", "--embedded", "--limit", "500")).json["runs"]) == second.json["runs"] + 1
+    assert (
+        len((await somewhere("runs", "--json", "--embedded", "--limit", "500")).json["runs"]) == second.json["runs"] + 1
+    )
 
 
 @pytest.mark.slow
@@ -68,7 +70,7 @@ async def test_saved_inbox_needs_no_server(somewhere: CommandLine):
 @pytest.mark.slow
 async def test_demo_leaves_data_that_is_not_its_own_alone(somewhere: CommandLine):
     """It clears its own database only: with somebody's user in it, it refuses and changes nothing."""
-    await somewhere("migrate", "--embedded")
+    await somewhere("migrate", "--json", "--embedded")
     with embedded_postgres(somewhere.folder / ".alerts-engine") as url:
         with psycopg.connect(url) as connection:
             connection.execute("INSERT INTO users (email) VALUES ('somebody@example.com')")

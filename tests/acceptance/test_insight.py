@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ async def fanned_out(alerts_engine: CommandLine, postgresql: psycopg.Connection)
     """One event and its two deliveries by email."""
     add_news(postgresql, users=2)
     for phase in "ab":
-        assert (await alerts_engine("run", "--phase", phase)).code == 0
+        assert (await alerts_engine("run", "--json", "--phase", phase)).code == 0
     return alerts_engine
 
 
@@ -49,7 +50,7 @@ async def fanned_out(alerts_engine: CommandLine, postgresql: psycopg.Connection)
 
 async def test_explain_tells_each_channel_with_its_facts(fanned_out: CommandLine, postgresql: psycopg.Connection):
     """One JSON object: the verdict, what decided it, and what came of it (B-9)."""
-    answer = await fanned_out("explain", "--user", "1", "--event", "1")
+    answer = await fanned_out("explain", "--json", "--user", "1", "--event", "1")
     assert answer.code == 0
     (explanation,) = answer.json["explanations"]
     email, telegram, sms = explanation["decisions"]
@@ -72,15 +73,15 @@ async def test_explain_in_words_names_the_row_and_the_moment(fanned_out: Command
 
 async def test_explain_without_event_lists_the_newest(fanned_out: CommandLine):
     """A row per event, and hints how to go on."""
-    assert len((await fanned_out("explain", "--user", "1")).json["explanations"]) == 1
+    assert len((await fanned_out("explain", "--json", "--user", "1")).json["explanations"]) == 1
     shown = await fanned_out.on_terminal("explain", "--user", "1")
     assert "Pipeline shut" in shown
-    assert "deliver: queued" in shown
+    assert re.search(r"Pipeline shut +queued +no destination +no destination", shown)
 
 
 async def test_explain_shows_no_destination_and_no_message(fanned_out: CommandLine):
     """The headline is enough (O-3)."""
-    said = await fanned_out("explain", "--user", "1", "--event", "1")
+    said = await fanned_out("explain", "--json", "--user", "1", "--event", "1")
     shown = await fanned_out.on_terminal("explain", "--user", "1", "--event", "1")
     for text in (said.out + said.err, shown):
         assert "example.com" not in text
@@ -89,8 +90,8 @@ async def test_explain_shows_no_destination_and_no_message(fanned_out: CommandLi
 
 async def test_unknown_user_or_event_is_one_line(fanned_out: CommandLine):
     """Exit 1, and the line names the one that is missing (CLI-2)."""
-    assert_one_line(await fanned_out("explain", "--user", "99"), "there is no user 99")
-    assert_one_line(await fanned_out("explain", "--user", "1", "--event", "99"), "there is no event 99")
+    assert_one_line(await fanned_out("explain", "--json", "--user", "99"), "there is no user 99")
+    assert_one_line(await fanned_out("explain", "--json", "--user", "1", "--event", "99"), "there is no event 99")
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ async def test_rules_lists_built_in_and_own_ones_without_a_database(alone: Comma
     """Where each is from, what its first line says, and what is wrong with it (A-1)."""
     (tmp_path / "wind_lull.sql").write_text(RULE)
     (tmp_path / "high_impact_event.sql").write_text(RULE)
-    answer = await alone("rules", ALERTS_RULES_DIR=str(tmp_path))
+    answer = await alone("rules", "--json", ALERTS_RULES_DIR=str(tmp_path))
     assert answer.code == 0
     rules = {rule["name"]: rule for rule in answer.json["rules"]}
     assert set(rules) == {
@@ -125,7 +126,7 @@ async def test_a_rule_on_trial_shows_its_events_and_writes_nothing(
     )
     postgresql.commit()
     before = fingerprints(postgresql)
-    answer = await alerts_engine("rules", "test", "wind_lull.sql")
+    answer = await alerts_engine("rules", "test", "--json", "wind_lull.sql")
     assert (answer.code, answer.json["new"], answer.json["known"]) == (0, 1, 1)
     assert [(one["event_fingerprint"], one["known_id"]) for one in answer.json["events"]] == [
         ("WIND_LULL:1", 1),
@@ -145,7 +146,7 @@ async def test_a_legacy_unique_cooldown_key_makes_an_event_known(
         " VALUES ('WIND_LULL', 3, 'Another', '', 'WIND_LULL:2', 'another')"
     )
     postgresql.commit()
-    answer = await alerts_engine("rules", "test", "wind_lull.sql")
+    answer = await alerts_engine("rules", "test", "--json", "wind_lull.sql")
     assert [one["known_id"] for one in answer.json["events"]] == [None, 1]
 
 
@@ -154,8 +155,8 @@ async def test_a_built_in_rule_can_be_tried_by_name_and_at_another_moment(
 ):
     """The moment is what --now says (A-1)."""
     add_news(postgresql, users=1)
-    present = await alerts_engine("rules", "test", "high_impact_event")
-    past = await alerts_engine("rules", "test", "high_impact_event", "--now", "2022-02-24T10:00:00Z")
+    present = await alerts_engine("rules", "test", "--json", "high_impact_event")
+    past = await alerts_engine("rules", "test", "--json", "high_impact_event", "--now", "2022-02-24T10:00:00Z")
     assert (present.json["new"], past.json["new"]) == (1, 0)
     assert past.json["now"] == "2022-02-24T10:00:00+00:00"
 
@@ -177,7 +178,7 @@ async def test_a_broken_rule_is_one_line_by_file_name(
     """With what to do about it, exit 1 (A-5)."""
     if text is not None:
         (tmp_path / "broken.sql").write_text(text)
-    assert_one_line(await alerts_engine("rules", "test", "broken.sql"), "rule broken.sql: ", says)
+    assert_one_line(await alerts_engine("rules", "test", "--json", "broken.sql"), "rule broken.sql: ", says)
 
 
 # --- preview --------------------------------------------------------------------------------------------------------
@@ -190,15 +191,15 @@ async def test_preview_is_what_the_providers_get(
     add_news(postgresql, users=1)
     postgresql.execute("UPDATE users SET telegram_chat_id = '4711', phone_number = '+15005550199'")
     postgresql.commit()
-    await sending("run", "--phase", "a")
-    await sending("run", "--phase", "b")
+    await sending("run", "--json", "--phase", "a")
+    await sending("run", "--json", "--phase", "b")
     ids = dict(postgresql.execute("SELECT channel, id FROM user_alert_deliveries").fetchall())
     postgresql.rollback()
     before = {
         channel: (await sending("preview", "--delivery", str(ids[channel]), "--json")).json["message"]
         for channel in ("email", "telegram", "sms")
     }
-    assert (await sending("run", "--phase", "c")).json["status"] == "success"
+    assert (await sending("run", "--json", "--phase", "c")).json["status"] == "success"
     got = {message.channel: message for message in sandbox.messages}
     assert (before["email"]["subject"], before["email"]["html"], before["email"]["text"]) == (
         got["email"].subject, got["email"].html, got["email"].text,
@@ -233,7 +234,7 @@ async def test_preview_of_a_digest_has_its_items(fanned_out: CommandLine, postgr
     postgresql.execute("UPDATE user_alert_deliveries SET delivery_kind = 'digest' WHERE id = 1")
     postgresql.commit()
     assert_one_line(await fanned_out("preview", "--delivery", "1"), "waits for its digest", "--event 1")
-    await fanned_out("run", "--phase", "d")
+    await fanned_out("run", "--json", "--phase", "d")
     assert_one_line(await fanned_out("preview", "--delivery", "1"), "is part of digest 1", "--digest 1")
     answer = await fanned_out("preview", "--digest", "1")
     assert "Daily digest" in answer.out
@@ -288,21 +289,21 @@ async def test_templates_check_names_file_and_line(alone: CommandLine, tmp_path:
     alone.settings["ALERTS_TEMPLATES_DIR"] = str(own)
     good = own / "instant.sms.txt"
     good.write_text("{{ alert.lead }}")
-    well = await alone("templates", "check")
+    well = await alone("templates", "check", "--json")
     assert (well.code, well.json["problems"]) == (0, [])
     good.write_text("first\n{{ alert.nonsense }}")
     (own / "instant.smss.txt").write_text("misspelt")
-    broken = await alone("templates", "check")
+    broken = await alone("templates", "check", "--json")
     assert broken.code == 1
     places = {(one["file"], one["line"]) for one in broken.json["problems"]}
     assert places == {("instant.sms.txt", 2), ("instant.smss.txt", None)}
-    listed = (await alone("templates", "list")).json
+    listed = (await alone("templates", "list", "--json")).json
     assert listed["templates"]["instant.sms.txt"] == "own"
     assert listed["fields"]["alert"]["headline"] == "str"
 
 
 async def test_templates_check_without_own_ones_says_so(alone: CommandLine):
     """Nothing to check is no failure (M-1)."""
-    answer = await alone("templates", "check")
+    answer = await alone("templates", "check", "--json")
     assert (answer.code, json.loads(answer.out)) == (0, {"folder": None, "problems": []})
     assert "ALERTS_TEMPLATES_DIR is not set" in await alone.on_terminal("templates", "check")

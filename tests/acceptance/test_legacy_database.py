@@ -37,10 +37,10 @@ async def test_legacy_database_is_migrated_and_sends_with_its_old_rows_as_they_w
     legacy.create(bare_database_url)
     before = shape.contents(bare_database_url, OLD)
     engine = CommandLine(tmp_path, {"DATABASE_URL": bare_database_url, **provider_settings(sandbox.url)})
-    unmigrated = await engine("run")
+    unmigrated = await engine("run", "--json")
     assert unmigrated.code == 1
     assert "alerts-engine migrate" in unmigrated.err
-    assert (await engine("migrate")).code == 0
+    assert (await engine("migrate", "--json")).code == 0
     shape.rows(
         bare_database_url,
         "INSERT INTO events (title, source_name, source_url, category, region, severity_score, event_time, raw_text)"
@@ -53,4 +53,4 @@ async def test_legacy_database_is_migrated_and_sends_with_its_old_rows_as_they_w
     after = shape.contents(bare_database_url, OLD)
     for table, rows in before.items():
         assert set(rows) <= set(after[table]), f"old rows of {table} changed"
-    assert (await engine("migrate", "--check")).code == 0
+    assert (await engine("migrate", "--json", "--check")).code == 0

@@ -21,7 +21,7 @@ UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"
 KEYS = ["db_ok", "migrations_ok", "channels_configured", "warnings", "errors"]
 
 
-@pytest.mark.parametrize("arguments", [["--json"], [], ["--phase", "c", "--log-json"]])
+@pytest.mark.parametrize("arguments", [["--json"], ["--json", "--phase", "c", "--log-json"]])
 async def test_ready_to_run(sending: CommandLine, postgresql: psycopg.Connection, arguments: list[str]):
     """Exit 0, one JSON object in the shape of the specification, nothing said elsewhere, nothing changed (R-1)."""
     before = fingerprints(postgresql)
@@ -41,7 +41,7 @@ async def test_ready_to_run(sending: CommandLine, postgresql: psycopg.Connection
 async def test_terminal_gets_a_list(alerts_engine: CommandLine):
     """People see marks and lines, not JSON (section 3)."""
     shown = await alerts_engine.on_terminal(
-        "preflight", code=1, TERM="dumb", COLUMNS="300", TWILIO_ACCOUNT_SID="very-secret-word"
+        "preflight", code=1, TERM="dumb", width=300, TWILIO_ACCOUNT_SID="very-secret-word"
     )
     for line in (
         "✓ +the database answers",
@@ -49,7 +49,7 @@ async def test_terminal_gets_a_list(alerts_engine: CommandLine):
         "✗ +no channel is configured",
         "! +ALERTS_TIMEZONE is not set",
         "! +sms is half configured: TWILIO_AUTH_TOKEN, TWILIO_PHONE_NUMBER",
-        r"1 error\(s\), 3 warning\(s\)",
+        "1 error, 3 warnings",
     ):
         assert re.search(line, shown), (line, shown)
     assert '"db_ok"' not in shown
@@ -60,6 +60,7 @@ async def test_every_invalid_setting_is_an_error_and_hides_nothing(alerts_engine
     """Each is named, none shown, and what else there is to look at is looked at (R-2, section 4)."""
     answer = await alerts_engine(
         "preflight",
+        "--json",
         ALERTS_MAX_ATTEMPTS="very-secret-word",
         ALERTS_TIMEZONE="Mars/Secret",
         ALERTS_PLAN_QUOTAS='{"secret',
@@ -83,7 +84,7 @@ async def test_every_invalid_setting_is_an_error_and_hides_nothing(alerts_engine
 
 async def test_database_down_is_one_of_several_errors(alone: CommandLine):
     """It works with the database down, exit 1, and shows no password (R-2)."""
-    answer = await alone("preflight", DATABASE_URL=UNREACHABLE, **WELL_SET)
+    answer = await alone("preflight", "--json", DATABASE_URL=UNREACHABLE, **WELL_SET)
     no_channel, unreachable = answer.json["errors"]
     assert (answer.code, answer.err) == (1, "")
     assert (answer.json["db_ok"], answer.json["migrations_ok"]) == (False, False)
@@ -98,27 +99,27 @@ async def test_database_down_is_one_of_several_errors(alone: CommandLine):
 )
 async def test_no_database_is_said_once(alone: CommandLine, settings: dict[str, str], said: str):
     """Not set, or not a URL: the one or the other (CLI-1)."""
-    answer = await alone("preflight", **settings, **WELL_SET, **TELEGRAM)
+    answer = await alone("preflight", "--json", **settings, **WELL_SET, **TELEGRAM)
     (error,) = answer.json["errors"]
     assert answer.code == 1
     assert said in error
 
 
 async def test_pending_migrations_end_when_they_are_applied(alone: CommandLine, bare_database_url: str):
-    """The error names the command that mends it (R-1)."""
+    """The error names the command that fixes it (R-1)."""
     alone.settings |= {"DATABASE_URL": bare_database_url, **WELL_SET, **TELEGRAM}
-    before = await alone("preflight")
+    before = await alone("preflight", "--json")
     assert (before.code, before.json["db_ok"], before.json["migrations_ok"]) == (1, True, False)
     assert "alerts-engine migrate" in before.json["errors"][0]
-    assert (await alone("migrate")).code == 0
-    assert (await alone("preflight")).code == 0
+    assert (await alone("migrate", "--json")).code == 0
+    assert (await alone("preflight", "--json")).code == 0
 
 
 async def test_rehearsal_needs_no_channel(alerts_engine: CommandLine):
     """A dry run sends nothing, and another phase neither: a warning, or none (R-1, X-1)."""
-    real = await alerts_engine("preflight", **WELL_SET)
-    rehearsal = await alerts_engine("preflight", "--dry-run", **WELL_SET)
-    fan_out = await alerts_engine("preflight", "--phase", "b", **WELL_SET)
+    real = await alerts_engine("preflight", "--json", **WELL_SET)
+    rehearsal = await alerts_engine("preflight", "--json", "--dry-run", **WELL_SET)
+    fan_out = await alerts_engine("preflight", "--json", "--phase", "b", **WELL_SET)
     assert (real.code, rehearsal.code, fan_out.code) == (1, 0, 0)
     assert real.json["errors"] == rehearsal.json["warnings"]
     assert fan_out.json["warnings"] == []
@@ -126,14 +127,14 @@ async def test_rehearsal_needs_no_channel(alerts_engine: CommandLine):
 
 async def test_embedded_database_is_ready(alone: CommandLine):
     """--embedded starts it, as run does (CLI-1)."""
-    answer = await alone("preflight", "--embedded", **WELL_SET, **TELEGRAM)
+    answer = await alone("preflight", "--json", "--embedded", **WELL_SET, **TELEGRAM)
     assert (answer.code, answer.json["db_ok"], answer.json["migrations_ok"]) == (0, True, True)
 
 
 async def test_embedded_database_that_cannot_start_is_one_of_several_errors(alone: CommandLine):
     """The other problems are told as well (R-2)."""
     (alone.folder / ".alerts-engine").write_text("not a folder")
-    answer = await alone("preflight", "--embedded", **WELL_SET)
+    answer = await alone("preflight", "--json", "--embedded", **WELL_SET)
     assert (answer.code, answer.json["db_ok"]) == (1, False)
     assert len(answer.json["errors"]) == 2
 
@@ -142,7 +143,7 @@ async def test_embedded_database_that_cannot_start_is_one_of_several_errors(alon
 async def test_pooler_in_the_way_is_told_at_every_start(alone: CommandLine, postgresql: psycopg.Connection):
     """The first start finds that locks do not hold, the next one what the first has left prepared (R-1)."""
     with pooler(postgresql, "transaction") as url:
-        answers = [await alone("preflight", DATABASE_URL=url, **WELL_SET, **TELEGRAM) for _ in range(3)]
+        answers = [await alone("preflight", "--json", DATABASE_URL=url, **WELL_SET, **TELEGRAM) for _ in range(3)]
     for answer in answers:
         (line,) = answer.json["errors"] + answer.json["warnings"]
         assert line.startswith(("session locks do not hold", "the connection pooler mixes up")), line
@@ -151,5 +152,5 @@ async def test_pooler_in_the_way_is_told_at_every_start(alone: CommandLine, post
 
 async def test_unknown_phase_is_wrong_usage(alone: CommandLine):
     """Exit 2 (CLI-2)."""
-    answer = await alone("preflight", "--phase", "e")
+    answer = await alone("preflight", "--json", "--phase", "e")
     assert (answer.code, answer.out) == (2, "")

@@ -22,7 +22,7 @@ HISTORY = ("alerts_engine_runs", "alerts_engine_run_items")
 async def test_second_run_sends_nothing_again(sending: CommandLine, sandbox: Sandbox, postgresql: psycopg.Connection):
     """Each user gets the alert once, however often the engine runs."""
     add_news(postgresql, users=3)
-    first, second = await sending("run"), await sending("run")
+    first, second = await sending("run", "--json"), await sending("run", "--json")
     assert (first.code, first.phase("c")["counts"]["sent"]) == (0, 3)
     assert (second.code, second.phase("c")["counts"]["sent"]) == (0, 0)
     assert sorted(message.destination for message in sandbox.messages) == [f"user{n}@example.com" for n in (1, 2, 3)]
@@ -35,7 +35,7 @@ async def test_dry_run_shows_the_chain_and_changes_nothing(
     """Every table but the history is byte for byte as before, and nothing is sent (X-1)."""
     add_news(postgresql, users=3)
     before = fingerprints(postgresql, but=HISTORY)
-    answer = await sending("run", "--dry-run")
+    answer = await sending("run", "--json", "--dry-run")
     assert answer.code == 0
     assert answer.phase("a")["counts"]["events_created"] == 1
     assert answer.phase("b")["counts"]["created_instant"] == 3
@@ -47,7 +47,7 @@ async def test_dry_run_shows_the_chain_and_changes_nothing(
 async def test_dry_run_works_without_credentials(alerts_engine: CommandLine, postgresql: psycopg.Connection):
     """Nothing of a provider has to be set (X-1)."""
     add_news(postgresql, users=1)
-    answer = await alerts_engine("run", "--dry-run")
+    answer = await alerts_engine("run", "--json", "--dry-run")
     assert answer.code == 0
     assert answer.phase("c")["counts"]["waiting"]["email"] == {"channel_not_configured": 1}
 
@@ -58,7 +58,7 @@ async def test_failing_run_tells_no_secret_and_no_destination(
     """A revoked key fails the phase, and what is printed names neither it nor the users, even when verbose (O-3)."""
     add_news(postgresql, users=2)
     sandbox.faults.add(Fault(status=401))
-    answer = await sending("run", "--verbose")
+    answer = await sending("run", "--json", "--verbose")
     assert answer.code == 1
     assert answer.phase("c")["counts"]["channels_down"] == {"email": "auth_failed"}
     for secret in (
@@ -88,7 +88,7 @@ async def test_signal_lets_sends_in_flight_finish_and_gives_the_rest_back(
     assert left["sent"] == len(sandbox.messages) == sandbox.requests
     spent = postgresql.execute("SELECT sum(attempts) FROM user_alert_deliveries WHERE status = 'queued'").fetchone()
     assert spent == (0,)
-    shown = (await sending("runs", "show", answer.json["run_id"])).json
+    shown = (await sending("runs", "show", answer.json["run_id"], "--json")).json
     assert (shown["status"], shown["finished_at"] is None) == ("failed", False)
 
 

@@ -15,7 +15,7 @@ from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import AlertsEngineError, NotFoundError, SchemaError, SettingsError
 from alerts_engine.locks import PHASE_KEYS
-from alerts_engine.operations.runs import newest_runs, run_with_phases
+from alerts_engine.operations.runs import newest_runs, recorded_run
 from tests.support import ground
 from tests.support.world import NOW, add_event, add_news, prepared, run, settings
 
@@ -197,12 +197,27 @@ async def test_runs_are_read_back_newest_first(db, database_url):
     reports = [await run(database_url, phase) for phase in (Phase.A, Phase.B, Phase.ALL)]
     async with connect(database_url) as database:
         newest = await newest_runs(database, 2)
-        one, items = await run_with_phases(database, UUID(reports[2].run_id))
+        one = await recorded_run(database, UUID(reports[2].run_id))
         with pytest.raises(NotFoundError, match="there is no run"):
-            await run_with_phases(database, uuid4())
+            await recorded_run(database, uuid4())
     assert [str(each.run_id) for each in newest] == [reports[2].run_id, reports[1].run_id]
     assert one == newest[0]
-    assert [item.phase for item in items] == ["a", "b", "d", "c"]
+    assert [item.phase for item in one.items] == ["a", "b", "d", "c"]
+
+
+async def test_what_a_run_warned_of_is_in_its_report_and_its_record(db, database_url):
+    """Nobody could get anything, and nothing could be sent: the run succeeds all the same (SPEC CLI-6c)."""
+    add_event(db)
+    report = await run(database_url, Phase.ALL)
+    assert report.status == "success"
+    nobody, no_channel = report.warnings
+    assert "there was no user" in nobody
+    assert no_channel.startswith("no channel is configured")
+    async with connect(database_url) as database:
+        kept = await recorded_run(database, UUID(report.run_id))
+    assert kept.warnings == report.warnings
+    assert (await run(database_url, Phase.A)).warnings == ()
+    assert (await run(database_url, Phase.C, dry_run=True)).warnings == (no_channel,)
 
 
 async def test_a_held_lock_is_a_warning(db, database_url):
@@ -212,6 +227,19 @@ async def test_a_held_lock_is_a_warning(db, database_url):
     (warning,) = report.warnings
     assert warning.startswith("phase d was skipped")
     assert history(db)[0].counts == {"d": {}, "warnings": [warning]}
+
+
+async def test_a_killed_run_keeps_what_its_phases_did(db, database_url):
+    """Its own row has no counts; the phases that had ended have (SPEC O-2, O-6)."""
+    run_id = leave_running(db, "all", datetime.now(UTC))
+    db.execute(
+        "INSERT INTO alerts_engine_run_items (run_id, phase, status, counts) VALUES (%s, 'a', 'success', %s)",
+        [run_id, json.dumps({"events_created": 3})],
+    )
+    async with connect(database_url) as database:
+        (killed,) = await newest_runs(database, 1)
+    assert (killed.run_id, killed.counts, killed.warnings) == (run_id, {}, ())
+    assert [(item.phase, item.counts) for item in killed.items] == [("a", {"events_created": 3})]
 
 
 async def test_a_database_that_is_not_migrated_is_an_error(db, database_url):

@@ -1,4 +1,4 @@
-"""What ``explain`` shows on a terminal: decisions and their facts in words; rich is imported when it draws."""
+"""What ``explain`` shows to people: decisions and their facts in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from alerts_engine.channels import channels
-from alerts_engine.commands.tables.drawing import moment_text, table_of
+from alerts_engine.commands.tables.drawing import Table
+from alerts_engine.commands.tables.words import moment_text
 from alerts_engine.operations.explain import Verdict
 from alerts_engine.types import SINCE_HOURS, Kind, Status
 
@@ -14,10 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from rich.table import Table
-
     from alerts_engine.operations.explain import Decision, DeliveryState, Explanation, Facts, Preference
 
+_VERDICTS = {
+    Verdict.DELIVER: "would deliver",
+    Verdict.PLAN: "not in the plan",
+    Verdict.PREFS: "not wanted",
+    Verdict.MISSING_DESTINATION: "no destination",
+    Verdict.QUOTA: "over the quota",
+    Verdict.EMAIL_UNVERIFIED: "email unverified",
+    Verdict.NOT_IN_ALLOWLIST: "not in allowlist",
+    Verdict.CHANGED_SINCE: "changed since",
+}
 _CONDITIONS = {
     "enabled": "switched off",
     "alert_type": "another type",
@@ -35,15 +44,15 @@ def explanation_tables(explanation: Explanation) -> Iterator[Table]:
     event = explanation.event
     where = f", {event.scope_region}" if event.scope_region else ""
     title = f"event {event.id} for user {explanation.user_id}: {event.headline}\n"
-    title += f"{event.alert_type}{where}, severity {event.severity}, {moment_text(event.created_at)}"
+    title += f"{event.alert_type}{where}, severity {event.severity}, {moment_text(event.created_at)} UTC"
     rows = [
         (decision.channel, str(decision.verdict), _why(decision, explanation), _since(decision, explanation))
         for decision in explanation.decisions
     ]
-    yield table_of(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
+    yield Table(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
     if explanation.preferences:
         asked = [(str(one.row.id), _asked(one), _held_against(one)) for one in explanation.preferences]
-        yield table_of("preferences", ("row", "asks for", "this event"), asked)
+        yield Table("preferences", ("row", "asks for", "this event"), asked)
 
 
 def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Table:
@@ -52,16 +61,15 @@ def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Tab
         (f"{one.event.id}", moment_text(one.event.created_at), one.event.headline, *map(_in_short, one.decisions))
         for one in explanations
     ]
-    caption = "alerts-engine explain --user … --event … tells why" if rows else "there are no events yet"
-    return table_of(
-        f"the newest events for user {user_id}", ("event", "created", "headline", *channels()), rows, caption
-    )
+    columns = ("event", "created (UTC)", "headline", *channels())
+    caption = f"alerts-engine explain --user {user_id} --event ID says why." if rows else ""
+    return Table(f"the newest events for user {user_id}", columns, rows, caption, "There are no events yet.")
 
 
 def _in_short(decision: Decision) -> str:
     if not decision.deliveries:
-        return str(decision.verdict)
-    return ", ".join(f"deliver: {_state(delivery)}" for delivery in decision.deliveries)
+        return _VERDICTS[decision.verdict]
+    return ", ".join(_state(delivery) for delivery in decision.deliveries)
 
 
 def _as_of(explanation: Explanation) -> str:

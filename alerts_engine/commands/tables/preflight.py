@@ -1,32 +1,32 @@
-"""What ``preflight`` shows on a terminal. rich is imported when something is drawn."""
+"""What ``preflight`` shows to people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.commands.tables.drawing import table_of
+from alerts_engine.commands.tables.drawing import Marked
+from alerts_engine.commands.tables.words import many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.table import Table
-
     from alerts_engine.operations.preflight import Findings
 
-_MARKS = {True: "✓", False: "✗"}
+_DATABASE = {True: ("✓", "the database answers"), False: ("✗", "the database does not answer")}
+_MIGRATIONS = {True: ("✓", "every migration is applied"), False: ("✗", "migrations are not known to be applied")}
 
 
-def preflight_table(findings: Findings) -> Table:
+def preflight_marks(findings: Findings) -> Marked:
     """What is well, what is wrong, and what may be."""
     found = findings.as_json()
-    caption = f"{len(found['errors'])} error(s), {len(found['warnings'])} warning(s)"
-    return table_of("preflight", ("", "what"), _rows(findings), caption)
+    caption = f"{many(len(found['errors']), 'error')}, {many(len(found['warnings']), 'warning')}"
+    return Marked("preflight", list(_lines(findings)), caption)
 
 
-def _rows(findings: Findings) -> Iterator[tuple[str, str]]:
+def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     found = findings.as_json()
-    yield _MARKS[findings.db_ok], "the database answers"
-    yield _MARKS[findings.migrations_ok], "every migration is applied"
+    yield _DATABASE[findings.db_ok]
+    yield _MIGRATIONS[findings.migrations_ok]
     for channel, is_configured in findings.channels_configured.items():
         yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
     yield from (("✗", error) for error in found["errors"])

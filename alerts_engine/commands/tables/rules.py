@@ -1,15 +1,14 @@
-"""What ``rules`` shows on a terminal. rich is imported when something is drawn."""
+"""What ``rules`` shows to people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.commands.tables.drawing import moment_text, table_of
+from alerts_engine.commands.tables.drawing import Table
+from alerts_engine.commands.tables.words import moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from rich.table import Table
 
     from alerts_engine.operations.rule_trial import RuleTrial
 
@@ -20,7 +19,7 @@ def rules_table(rules: Sequence[Mapping[str, str | None]]) -> Table:
         (rule["name"] or "", rule["from"] or "", rule["problem"] or rule["about"] or "", rule["file"] or "")
         for rule in rules
     ]
-    return table_of("rules", ("rule", "from", "about", "file"), rows)
+    return Table("rules", ("rule", "from", "about", "file"), rows)
 
 
 def trial_table(trial: RuleTrial) -> Table:
@@ -36,5 +35,7 @@ def trial_table(trial: RuleTrial) -> Table:
         for one in trial.events
     ]
     caption = f"{len(rows) - trial.known} new, {trial.known} known; nothing was written"
-    title = f"{trial.rule} at {moment_text(trial.now)}"
-    return table_of(title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption)
+    title = f"{trial.rule} at {moment_text(trial.now)} UTC"
+    return Table(
+        title, ("event", "severity", "region", "headline", "fingerprint"), rows, caption, "The rule finds nothing."
+    )

@@ -1,15 +1,13 @@
-"""What ``templates`` shows on a terminal. rich is imported when something is drawn."""
+"""What ``templates`` shows to people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.commands.tables.drawing import table_of
+from alerts_engine.commands.tables.drawing import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from rich.table import Table
 
     from alerts_engine.rendering import TemplateProblem
 
@@ -17,11 +15,11 @@ if TYPE_CHECKING:
 def template_problems_table(folder: str, problems: Sequence[TemplateProblem]) -> Table:
     """What is wrong with the own templates."""
     rows = [(one.file, "–" if one.line is None else str(one.line), one.problem) for one in problems]
-    return table_of(f"templates in {folder}", ("file", "line", "problem"), rows)
+    return Table(f"templates in {folder}", ("file", "line", "problem"), rows)
 
 
 def templates_tables(templates: Mapping[str, str], fields: Mapping[str, Mapping[str, str]]) -> Iterator[Table]:
     """What own templates can replace, and what they may say."""
-    yield table_of("templates", ("file", "in use"), list(templates.items()))
+    yield Table("templates", ("file", "in use"), list(templates.items()))
     for name, types in fields.items():
-        yield table_of(name, ("field", "type"), list(types.items()))
+        yield Table(name, ("field", "type"), list(types.items()))
