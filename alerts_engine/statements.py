@@ -181,7 +181,7 @@ def rule_files(own: Path | None) -> list[RuleFile]:
     names = {rule.name for rule in built_in}
     others = [read_rule(path) for path in sorted(own.glob("*.sql"))] if own is not None else []
     return built_in + [
-        replace(rule, name=f"{rule.name} (own)", problem="has the name of a built-in rule: rename the file")
+        replace(rule, name=f"{rule.name} (custom)", problem="has the name of a built-in rule: rename the file")
         if rule.name in names
         else rule
         for rule in others

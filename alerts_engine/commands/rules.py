@@ -63,7 +63,7 @@ def _rule_as_json(rule: RuleFile, settings: Settings) -> dict[str, str | None]:
     comment = _COMMENT.match(rule.text)
     return {
         "name": rule.name,
-        "from": "own" if rule.path.parent == settings.rules_dir else "built-in",
+        "from": "custom" if rule.path.parent == settings.rules_dir else "built-in",
         "file": str(rule.path),
         "about": comment[1].rstrip() if comment else None,
         "problem": rule.problem,

@@ -1,4 +1,4 @@
-"""The commands ``templates check`` and ``templates list``: own templates, before they are used (SPEC M-1).
+"""The commands ``templates check`` and ``templates list``: custom templates, before they are used (SPEC M-1).
 
 A command imports what it needs when it runs.
 """
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 @templates_app.callback()
 def templates() -> None:
-    """Check own templates, or list what there is to replace."""
+    """Check custom templates, or list what there is to replace."""
 
 
 @templates_app.command("check")
@@ -51,8 +51,8 @@ def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbo
 def list_all(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """List the templates that can be replaced, and what they may say."""
     with command(Output(as_json, log_json, verbose)) as (settings, console):
-        own = settings.templates_dir
-        in_use = {name: "own" if own and (own / name).is_file() else "built-in" for name in _template_names()}
+        custom = settings.templates_dir
+        in_use = {name: "custom" if custom and (custom / name).is_file() else "built-in" for name in _template_names()}
         fields = _view_fields()
         if console.as_json:
             console.json({"templates": in_use, "fields": fields})

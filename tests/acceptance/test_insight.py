@@ -105,13 +105,13 @@ async def test_rules_lists_built_in_and_own_ones_without_a_database(alone: Comma
     assert answer.code == 0
     rules = {rule["name"]: rule for rule in answer.json["rules"]}
     assert set(rules) == {
-        "asset_risk_spike", "high_impact_event", "regional_risk_spike", "wind_lull", "high_impact_event (own)",
+        "asset_risk_spike", "high_impact_event", "regional_risk_spike", "wind_lull", "high_impact_event (custom)",
     }  # fmt: skip
     own = rules["wind_lull"]
-    assert (own["from"], own["about"], own["problem"]) == ("own", "Wind drops over the North Sea.", None)
+    assert (own["from"], own["about"], own["problem"]) == ("custom", "Wind drops over the North Sea.", None)
     assert own["file"] == str(tmp_path / "wind_lull.sql")
     assert rules["asset_risk_spike"]["from"] == "built-in"
-    assert "rename" in rules["high_impact_event (own)"]["problem"]
+    assert "rename" in rules["high_impact_event (custom)"]["problem"]
 
 
 async def test_a_rule_on_trial_shows_its_events_and_writes_nothing(
@@ -298,7 +298,7 @@ async def test_templates_check_names_file_and_line(alone: CommandLine, tmp_path:
     places = {(one["file"], one["line"]) for one in broken.json["problems"]}
     assert places == {("instant.sms.txt", 2), ("instant.smss.txt", None)}
     listed = (await alone("templates", "list", "--json")).json
-    assert listed["templates"]["instant.sms.txt"] == "own"
+    assert listed["templates"]["instant.sms.txt"] == "custom"
     assert listed["fields"]["alert"]["headline"] == "str"
 
 

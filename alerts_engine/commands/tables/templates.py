@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def template_problems_table(folder: str, problems: Sequence[TemplateProblem]) -> Table:
-    """What is wrong with the own templates."""
+    """What is wrong with the custom templates."""
     rows = [(one.file, "–" if one.line is None else str(one.line), one.problem) for one in problems]
     return Table(f"templates in {folder}", ("file", "line", "problem"), rows)
 
 
 def templates_tables(templates: Mapping[str, str], fields: Mapping[str, Mapping[str, str]]) -> Iterator[Table]:
-    """What own templates can replace, and what they may say."""
+    """What custom templates can replace, and what they may say."""
     yield Table("templates", ("file", "in use"), list(templates.items()))
     for name, types in fields.items():
         yield Table(name, ("field", "type"), list(types.items()))
