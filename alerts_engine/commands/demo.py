@@ -60,7 +60,7 @@ async def _play_demo(url: str, console: Console, *, wait: bool) -> Played:
     async with Sandbox.start() as inbox:
         with on_signal(stop.set):
             with console.progress() as progress:
-                played = await play(url, inbox.url, progress=progress, stopping=stop)
+                played = await play(url, inbox.settings, progress=progress, stopping=stop)
             where = inbox.url if wait else _save_inbox(inbox)
             if console.as_json:
                 console.json(played.as_json() | {"inbox": where})

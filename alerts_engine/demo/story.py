@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from alerts_engine.demo import ground
 from alerts_engine.demo.audience import AUDIENCE
 from alerts_engine.demo.history import replay
-from alerts_engine.demo.providers import provider_settings
 from alerts_engine.engine import AlertsEngine
 from alerts_engine.errors import AlertsEngineError
 from alerts_engine.settings import Settings
@@ -19,7 +18,7 @@ from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import date
 
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -112,13 +111,13 @@ class Step:
     day: Day | None = None
 
 
-async def play(database_url: str, sandbox_url: str, *, progress: Progress, stopping: asyncio.Event) -> Played:
-    """Replay the default weeks from a clean slate; everything is sent to the sandbox.
+async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progress, stopping: asyncio.Event) -> Played:
+    """Replay the default weeks from a clean slate; everything is sent to the sandbox with these settings of its.
 
     ``database_url`` is a migrated database that is the demo's own. Raises when it is not, or when ``stopping`` is set.
     """
-    providers = {name.lower(): value for name, value in provider_settings(sandbox_url).items()}
-    settings = DemoSettings(database_url=SecretStr(database_url), **providers)  # type: ignore[arg-type]
+    values: dict[str, Any] = {name.lower(): value for name, value in sandbox.items()}
+    settings = DemoSettings(database_url=SecretStr(database_url), **values)
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())
     # Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes.

@@ -62,7 +62,8 @@ def _prepare(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise EmbeddedServerError(
-            f"the embedded PostgreSQL cannot use {folder} ({reason}): start it elsewhere, or set DATABASE_URL"
+            f"the embedded PostgreSQL cannot use the folder {folder} ({reason}): use another folder, or set "
+            "DATABASE_URL"
         ) from None
     if found.st_uid != os.geteuid():
         raise EmbeddedServerError(

@@ -37,21 +37,20 @@ class Brevo(ProviderRules):
         500: ("internal_server_error", "Internal server error"),
     }
 
-    def __init__(self) -> None:
+    def __init__(self, api_key: str) -> None:
         super().__init__(RefuseRepeats(KEY_SECONDS, _already_used))
+        self._api_key = api_key
 
     def read(self, call: Call) -> Submission:
         payload = json_object(call.body)
         _note(call, payload or {})
-        api_key = call.headers.get("api-key", "").strip()
-        if not api_key or api_key.startswith("bad"):
+        if call.headers.get("api-key", "").strip() != self._api_key:
             raise self.usual_error(401)
         if payload is None:
             raise RefusedError(400, "bad_request", "Input must be a valid JSON object")
         headers = _headers(payload)
         return Submission(
             channel=Channel.EMAIL,
-            account=api_key,
             destination=_recipients(payload),
             sender=_sender(payload),
             subject=_required(payload, "subject"),

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import fields
 from datetime import datetime
 from importlib.resources import files
@@ -19,24 +20,31 @@ from alerts_engine.sandbox.model import Attempt, SandboxMessage
 from alerts_engine.types import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from alerts_engine.sandbox.faults import Faults
     from alerts_engine.sandbox.mailbox import Mailbox
 
 _MESSAGE_FIELDS = tuple(field.name for field in fields(SandboxMessage))
 _ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
-_MESSAGE_FILTERS = frozenset({"channel", "destination", "since", "limit"})
-_SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_MESSAGE_FILTERS = frozenset({"channel", "destination", "since", "before", "limit"})
+_SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class Control:
     """``/``, ``/healthz`` and ``/api``; nothing here counts as a provider's call."""
 
-    def __init__(self, mailbox: Mailbox, faults: Faults, clear: Callable[[], None]) -> None:
+    def __init__(
+        self, mailbox: Mailbox, faults: Faults, clear: Callable[[], None], settings: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._mailbox = mailbox
         self._faults = faults
         self._clear = clear
+        self._settings = settings
         self._page = files("alerts_engine.sandbox").joinpath("inbox.html").read_text("utf-8")
         self._page_headers = {**_SAFE_HEADERS, **_page_policy(self._page)}
 
@@ -45,6 +53,7 @@ class Control:
         return [
             web.get("/", self._inbox),
             web.get("/healthz", self._healthz),
+            web.get("/api/settings", self._show_settings),
             web.get("/api/messages", self._list_messages),
             web.delete("/api/messages", self._clear_messages),
             web.get("/api/attempts", self._list_attempts),
@@ -59,8 +68,15 @@ class Control:
     async def _healthz(self, _: web.Request) -> web.Response:
         return _json({"status": "ok"})
 
+    async def _show_settings(self, _: web.Request) -> web.Response:
+        """What points the engine here, made-up keys and all."""
+        return _json({"settings": self._settings()})
+
     async def _list_messages(self, request: web.Request) -> web.Response:
-        """``channel``, ``destination``, ``since`` (a message's number) and ``limit`` (the newest so many)."""
+        """``channel``, ``destination``, ``since`` and ``before`` (messages' numbers), ``limit`` (the newest so many).
+
+        ``total`` and ``channels`` count what is kept, ``dropped`` what made room for it.
+        """
         query = request.query
         unknown = sorted(query.keys() - _MESSAGE_FILTERS)
         if unknown:
@@ -69,14 +85,21 @@ class Control:
         if channel is not None and channel not in set(Channel):
             return _bad_request(f"channel: one of {', '.join(Channel)}")
         try:
-            since, limit = _number(query.get("since", "0"), "since"), _number(query.get("limit"), "limit")
+            since, before, limit = (_number(query.get(name), name) for name in ("since", "before", "limit"))
         except ValueError as error:
             return _bad_request(str(error))
         messages = self._mailbox.newest(
-            channel=channel, destination=query.get("destination"), since=since or 0, limit=limit
+            channel=channel, destination=query.get("destination"), since=since or 0, before=before, limit=limit
         )
-        shown = [_fields_of(message, _MESSAGE_FIELDS) for message in messages]
-        return _json({"total": len(self._mailbox.messages), "messages": shown})
+        kept = self._mailbox.messages
+        return _json(
+            {
+                "total": len(kept),
+                "dropped": kept.dropped,
+                "channels": Counter(message.channel for message in kept),
+                "messages": [_fields_of(message, _MESSAGE_FIELDS) for message in messages],
+            }
+        )
 
     async def _clear_messages(self, _: web.Request) -> web.Response:
         self._clear()
@@ -98,9 +121,9 @@ class Control:
     async def _add_fault(self, request: web.Request) -> web.Response:
         try:
             fault = Fault.from_json(await request.read())
+            self._faults.add(fault)
         except FaultError as error:
             return _bad_request(str(error))
-        self._faults.add(fault)
         return _json(fault.as_json(), status=201)
 
     async def _clear_faults(self, _: web.Request) -> web.Response:

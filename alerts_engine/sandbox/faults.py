@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from alerts_engine.sandbox.model import Answer, Provider, RefusedError
+from alerts_engine.sandbox.model import Answer, Provider, RefusedError, weight
 
 if TYPE_CHECKING:
     from alerts_engine.sandbox.rules import ProviderRules
 
 ANYONE = "*"
+MOST_FAULTS, MOST_BYTES = 100_000, 64 * 1024 * 1024
+"""That can be set at a time."""
 _LARGEST_ANSWER = 64 * 1024 * 1024
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -147,15 +149,25 @@ class Faults:
     def __init__(self) -> None:
         self._by_destination: dict[str, list[tuple[int, Fault]]] = {}
         self._added = 0
+        self._set = 0
+        self._bytes = 0
 
     def add(self, fault: Fault) -> None:
-        """Apply it from the next call on, after those that were set earlier for the same destination."""
+        """Apply it from the next call on, after those that were set earlier for the same destination.
+
+        Raises ``FaultError`` when there are too many.
+        """
+        if self._set == MOST_FAULTS or self._bytes + _weight(fault) > MOST_BYTES:
+            raise FaultError("too many faults are set: lift them first")
         self._added += 1
+        self._set += 1
+        self._bytes += _weight(fault)
         self._by_destination.setdefault(fault.destination, []).append((self._added, fault))
 
     def clear(self) -> None:
         """Let everything work again; calls that hang go on hanging."""
         self._by_destination.clear()
+        self._set = self._bytes = 0
 
     @property
     def list(self) -> tuple[Fault, ...]:
@@ -176,9 +188,15 @@ class Faults:
                 continue
             if fault.times == 1:
                 del armed[index]
+                self._set -= 1
+                self._bytes -= _weight(fault)
                 if not armed:
                     del self._by_destination[key]
             elif fault.times is not None:
                 armed[index] = (number, replace(fault, times=fault.times - 1))
             return fault
         return None
+
+
+def _weight(fault: Fault) -> int:
+    return weight(fault.destination, fault.body, str(fault.code), fault.content_type, fault.redirect_to)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from alerts_engine.sandbox.model import Answer, RefusedError, Submission
 
 T = TypeVar("T")
-_Key = tuple[str, str]
-"""An account and its key: two accounts' keys are strangers."""
 
 
 class NoKeys:
@@ -44,12 +42,12 @@ class RefuseRepeats(NoKeys):
         self._used: KeyMemory[bool] = KeyMemory(seconds)
 
     def recall(self, submission: Submission, /) -> None:
-        key = _key_of(submission)
+        key = submission.idempotency_key
         if key is not None and self._used.get(key):
             raise self._refusal()
 
     def remember(self, submission: Submission, _answer: Answer, /) -> None:
-        key = _key_of(submission)
+        key = submission.idempotency_key
         if key is not None:
             self._used.put(key, value=True)
 
@@ -66,11 +64,11 @@ class ReplayFirst(NoKeys):
         self._different = different
         self._twin = twin
         self._first: KeyMemory[tuple[bytes, Answer]] = KeyMemory(seconds)
-        self._in_flight: set[_Key] = set()
+        self._in_flight: set[str] = set()
 
     @contextmanager
     def in_flight(self, submission: Submission, /) -> Iterator[None]:
-        key = _key_of(submission)
+        key = submission.idempotency_key
         if key is None:
             yield
             return
@@ -83,7 +81,7 @@ class ReplayFirst(NoKeys):
             self._in_flight.discard(key)
 
     def recall(self, submission: Submission, /) -> Answer | None:
-        key = _key_of(submission)
+        key = submission.idempotency_key
         first = self._first.get(key) if key is not None else None
         if first is None:
             return None
@@ -93,7 +91,7 @@ class ReplayFirst(NoKeys):
         return answer
 
     def remember(self, submission: Submission, answer: Answer, /) -> None:
-        key = _key_of(submission)
+        key = submission.idempotency_key
         if key is not None:
             self._first.put(key, (submission.fingerprint, answer))
 
@@ -107,14 +105,14 @@ class KeyMemory(Generic[T]):
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._entries: dict[_Key, tuple[float, T]] = {}
+        self._entries: dict[str, tuple[float, T]] = {}
 
-    def get(self, key: _Key) -> T | None:
+    def get(self, key: str) -> T | None:
         """The value under the key, ``None`` when there is none any more."""
         entry = self._entries.get(key)
         return entry[1] if entry is not None and self._clock() < entry[0] else None
 
-    def put(self, key: _Key, value: T) -> None:
+    def put(self, key: str, value: T) -> None:
         """Keep the value from now on."""
         self._entries.pop(key, None)
         self._make_room()
@@ -132,8 +130,3 @@ class KeyMemory(Generic[T]):
             if len(self._entries) < KEPT and now < self._entries[oldest][0]:
                 return
             del self._entries[oldest]
-
-
-def _key_of(submission: Submission) -> _Key | None:
-    key = submission.idempotency_key
-    return None if key is None else (submission.account, key)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
-from alerts_engine.sandbox.model import KEPT, Attempt, SandboxMessage
+from alerts_engine.sandbox.bounded import Newest
+from alerts_engine.sandbox.model import KEPT, KEPT_BYTES, Attempt, SandboxMessage, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Mailbox:
-    """Accepted messages and attempts, oldest first, ``KEPT`` of each."""
+    """Accepted messages and attempts, oldest first: the newest of each, by number and by size."""
 
     def __init__(self) -> None:
-        self.messages: deque[SandboxMessage] = deque(maxlen=KEPT)
-        self.attempts: deque[Attempt] = deque(maxlen=KEPT)
+        self.messages: Newest[SandboxMessage] = Newest(KEPT, KEPT_BYTES, _message_weight)
+        self.attempts: Newest[Attempt] = Newest(KEPT, KEPT_BYTES // 4, _attempt_weight)
         self.requests = 0
         """Calls that have arrived, answered or not."""
         self._last_message = 0
@@ -79,15 +79,22 @@ class Mailbox:
         self.attempts.clear()
         self.requests = 0
 
+    @property
+    def accepted(self) -> int:
+        """How many messages came in since it was last emptied, also those that are not kept any more."""
+        return len(self.messages) + self.messages.dropped
+
     def newest(
-        self, *, channel: str | None, destination: str | None, since: int, limit: int | None
+        self, *, channel: str | None, destination: str | None, since: int, before: int | None, limit: int | None
     ) -> list[SandboxMessage]:
-        """The newest messages that fit, oldest first; only those with a number above ``since``."""
+        """The newest messages that fit, oldest first; only those with a number above ``since`` and below ``before``."""
         fresh = takewhile(lambda message: message.number > since, reversed(self.messages))
         fitting = (
             message
             for message in fresh
-            if channel in (None, message.channel) and destination in (None, message.destination)
+            if (before is None or message.number < before)
+            and channel in (None, message.channel)
+            and destination in (None, message.destination)
         )
         return list(islice(fitting, limit))[::-1]
 
@@ -105,3 +112,11 @@ class Mailbox:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+
+def _message_weight(message: SandboxMessage) -> int:
+    return weight(message.destination, message.sender, message.subject, message.html, message.text)
+
+
+def _attempt_weight(attempt: Attempt) -> int:
+    return weight(attempt.destination, attempt.idempotency_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 KEPT = 100_000
 """Most messages, and most attempts, that are kept; the oldest go first."""
+KEPT_BYTES = 256 * 1024 * 1024
+"""Most memory that the texts of messages take, and a quarter of it those of attempts; the oldest go first."""
+
+
+_RECORD_BYTES = 500
+"""What a record takes besides its texts."""
 
 
 class Provider(StrEnum):
@@ -82,8 +89,6 @@ class Submission:
     """A call that the provider would accept."""
 
     channel: Channel
-    account: str
-    """Whose call it is: idempotency keys belong to an account."""
     destination: str
     sender: str
     text: str
@@ -113,6 +118,11 @@ class Acceptance:
 
     provider_message_id: str
     answer: Answer
+
+
+def weight(*texts: str | bytes | None) -> int:
+    """About how many bytes a record with these texts takes."""
+    return _RECORD_BYTES + sum(sys.getsizeof(text) for text in texts)
 
 
 class RefusedError(Exception):

@@ -44,20 +44,20 @@ class Resend(ProviderRules):
         500: ("application_error", "An unexpected error occurred."),
     }
 
-    def __init__(self) -> None:
+    def __init__(self, api_key: str) -> None:
         super().__init__(ReplayFirst(KEY_SECONDS, different=_different_payload, twin=lambda: self.usual_error(409)))
+        self._api_key = api_key
 
     def read(self, call: Call) -> Submission:
         payload = json_object(call.body)
         call.idempotency_key = call.headers.get("Idempotency-Key")
         call.destination = ", ".join(_bare(one) for one in _listed((payload or {}).get("to"))) or None
-        api_key = self._api_key(call)
+        self._authenticate(call)
         _check_key(call.idempotency_key)
         if payload is None:
             raise RefusedError(400, "validation_error", "The request body is not a valid JSON object.")
         return Submission(
             channel=Channel.EMAIL,
-            account=api_key,
             sender=_sender(payload),
             destination=_recipients(payload),
             subject=_required(payload, "subject"),
@@ -77,13 +77,12 @@ class Resend(ProviderRules):
         headers = {} if after is None else {"retry-after": str(after), "ratelimit-remaining": "0"}
         return json_answer(refused.status, body, headers)
 
-    def _api_key(self, call: Call) -> str:
+    def _authenticate(self, call: Call) -> None:
         scheme, _, api_key = call.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not api_key.strip():
             raise self.usual_error(401)
-        if api_key.startswith("bad"):
+        if api_key.strip() != self._api_key:
             raise self.usual_error(403)
-        return api_key
 
 
 def _different_payload() -> RefusedError:

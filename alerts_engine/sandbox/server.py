@@ -7,26 +7,31 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 
 from alerts_engine.errors import AlertsEngineError
 from alerts_engine.sandbox.brevo import Brevo
 from alerts_engine.sandbox.control import Control
+from alerts_engine.sandbox.credentials import Credentials
 from alerts_engine.sandbox.exchange import Exchange
 from alerts_engine.sandbox.faults import Faults
+from alerts_engine.sandbox.gate import Gate, is_loopback
 from alerts_engine.sandbox.mailbox import Mailbox
 from alerts_engine.sandbox.resend import Resend
 from alerts_engine.sandbox.telegram import Telegram
 from alerts_engine.sandbox.twilio import Twilio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from alerts_engine.sandbox.model import Attempt, SandboxMessage
     from alerts_engine.sandbox.rules import ProviderRules
 
+log = structlog.get_logger("alerts_engine.sandbox")
 _LARGEST_REQUEST = 4 * 1024 * 1024
 _CLOSE_SECONDS = 1.0
+_PUBLIC = "whoever reaches this machine can read the messages and set faults; --host 127.0.0.1 keeps it to this machine"
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound to
 
 
@@ -37,28 +42,41 @@ class SandboxAddressError(AlertsEngineError):
 class Sandbox:
     """Brevo, Resend, Telegram and Twilio in one server; ``async with Sandbox.start() as sandbox``."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        keys = credentials or Credentials()
         self.faults = Faults()
         self.url = ""
         """The base URL of all four providers, and the inbox page's address."""
+        self._keys = keys
         self._mailbox = Mailbox()
         self._stopping = asyncio.Event()
         # Where each provider is called; no two paths clash.
         self._providers: Mapping[str, ProviderRules] = {
-            "/v3/smtp/email": Brevo(),
-            "/emails": Resend(),
-            "/bot{token}/{method}": Telegram(),
-            "/2010-04-01/Accounts/{sid}/Messages.json": Twilio(),
+            "/v3/smtp/email": Brevo(keys.brevo_api_key),
+            "/emails": Resend(keys.resend_api_key),
+            "/bot{token}/{method}": Telegram(keys.telegram_bot_token),
+            "/2010-04-01/Accounts/{sid}/Messages.json": Twilio(keys.twilio_account_sid, keys.twilio_auth_token),
         }
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sandbox]:
-        """Serve until the block ends; port 0 takes a free one. Raises ``SandboxAddressError``."""
-        sandbox = cls()
+    async def start(
+        cls,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        credentials: Credentials | None = None,
+        allowed_hosts: Iterable[str] = (),
+    ) -> AsyncIterator[Sandbox]:
+        """Serve until the block ends; port 0 takes a free one. Raises ``SandboxAddressError``.
+
+        Calls with any other keys than ``credentials`` are refused. Besides ``host`` and the names and addresses of the
+        machine itself, clients may call it by the names in ``allowed_hosts``.
+        """
+        sandbox = cls(credentials)
         # A handler is cancelled when its client leaves, so that nothing goes on hanging.
         runner = web.AppRunner(
-            sandbox._application(),
+            sandbox._application(Gate((*_names_of(host), *allowed_hosts))),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=_CLOSE_SECONDS,
@@ -66,19 +84,25 @@ class Sandbox:
         await runner.setup()
         try:
             sandbox.url = await _listen(runner, host, port)
+            _warn_if_public(runner, sandbox.url)
             yield sandbox
         finally:
             sandbox._stopping.set()
             await runner.cleanup()
 
     @property
+    def settings(self) -> dict[str, str]:
+        """The engine's variables and their values that make it send here, on all channels."""
+        return self._keys.settings(self.url)
+
+    @property
     def messages(self) -> tuple[SandboxMessage, ...]:
-        """What was accepted, in order: the newest 100,000."""
+        """What was accepted, in order: the newest that take 256 MiB, 100,000 at most."""
         return tuple(self._mailbox.messages)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Every call whose answer is decided, also refused ones, in order: the newest 100,000."""
+        """Every call whose answer is decided, also refused ones, in order; as many as take 64 MiB, or 100,000."""
         return tuple(self._mailbox.attempts)
 
     @property
@@ -97,26 +121,16 @@ class Sandbox:
         await self._mailbox.wait_until(lambda: self._mailbox.requests >= count)
 
     async def wait_for_messages(self, count: int) -> None:
-        """Return once at least so many messages are kept."""
-        await self._mailbox.wait_until(lambda: len(self._mailbox.messages) >= count)
+        """Return once at least so many messages have been accepted."""
+        await self._mailbox.wait_until(lambda: self._mailbox.accepted >= count)
 
-    def _application(self) -> web.Application:
+    def _application(self, gate: Gate) -> web.Application:
         exchange = Exchange(self._mailbox, self.faults, self._stopping)
-        application = web.Application(client_max_size=_LARGEST_REQUEST)
-        application.add_routes(Control(self._mailbox, self.faults, self.clear).routes())
+        application = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[gate.middleware()])
+        application.add_routes(Control(self._mailbox, self.faults, self.clear, lambda: self.settings).routes())
         for path, rules in self._providers.items():
             application.router.add_post(path, partial(exchange.handle, rules))
         return application
-
-
-async def run_forever(host: str, port: int, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set; ``on_ready`` gets the URL once calls are answered.
-
-    Raises ``SandboxAddressError``.
-    """
-    async with Sandbox.start(host, port) as sandbox:
-        on_ready(sandbox.url)
-        await stop.wait()
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
@@ -129,5 +143,15 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
             f"The sandbox cannot listen on {host}:{port} ({reason}): choose another port."
         ) from error
     bound_port = runner.addresses[0][1]
-    reachable = _EVERY_INTERFACE.get(host, host)
+    reachable = _EVERY_INTERFACE.get(host, host).strip("[]")
     return f"http://[{reachable}]:{bound_port}" if ":" in reachable else f"http://{reachable}:{bound_port}"
+
+
+def _names_of(host: str) -> tuple[str, ...]:
+    return () if host in _EVERY_INTERFACE else (host,)
+
+
+def _warn_if_public(runner: web.AppRunner, url: str) -> None:
+    addresses = [str(address[0]) for address in runner.addresses]
+    if not all(map(is_loopback, addresses)):
+        log.warning("sandbox_is_public", url=url, listens_on=addresses, hint=_PUBLIC)

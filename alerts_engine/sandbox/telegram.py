@@ -46,11 +46,16 @@ class Telegram(ProviderRules):
         504: (None, "Gateway Timeout"),
     }
 
+    def __init__(self, bot_token: str) -> None:
+        super().__init__()
+        self._bot_token = bot_token
+        self._bot = bot_token.partition(":")[0]
+
     def read(self, call: Call) -> Submission:
         fields = _fields(call)
         chat = str((fields or {}).get("chat_id") or "")
         call.destination = chat or None
-        bot = self._bot(call)
+        self._authenticate(call)
         if fields is None:
             raise _bad_request("strings must be encoded in UTF-8, objects in JSON")
         if not chat:
@@ -63,9 +68,8 @@ class Telegram(ProviderRules):
         is_html = _parse_mode(fields) == "html"
         return Submission(
             channel=Channel.TELEGRAM,
-            account=bot,
             destination=chat,
-            sender=f"bot{bot}",
+            sender=f"bot{self._bot}",
             html=text if is_html else None,
             text=_readable(text, is_html=is_html),
         )
@@ -73,7 +77,7 @@ class Telegram(ProviderRules):
     def accept(self, submission: Submission, number: int, /) -> Acceptance:
         result = {
             "message_id": number,
-            "from": {"id": int(submission.account), "is_bot": True, "first_name": "Sandbox"},
+            "from": {"id": int(self._bot), "is_bot": True, "first_name": "Sandbox"},
             "chat": _chat(submission.destination),
             "date": int(time.time()),
             "text": submission.text,
@@ -101,16 +105,14 @@ class Telegram(ProviderRules):
         usual = super().usual_error(status)
         return usual if code is None else RefusedError(status, None, str(code))
 
-    def _bot(self, call: Call) -> str:
+    def _authenticate(self, call: Call) -> None:
         token = call.path["token"]
         if not _TOKEN.fullmatch(token):
             raise self.usual_error(404)
-        bot, _, secret = token.partition(":")
-        if secret.startswith("bad"):
+        if token != self._bot_token:
             raise self.usual_error(401)
         if call.path["method"].lower() != "sendmessage":
             raise self.usual_error(404)
-        return bot
 
 
 def _fields(call: Call) -> Mapping[str, object] | None:

@@ -46,16 +46,19 @@ class Twilio(ProviderRules):
         503: (20503, "Service Unavailable"),
     }
 
+    def __init__(self, account_sid: str, auth_token: str) -> None:
+        super().__init__()
+        self._account = account_sid
+        self._auth_token = auth_token
+
     def read(self, call: Call) -> Submission:
         form = _form(call.body)
         call.destination = form.get("To")
-        account = call.path["sid"]
-        self._authenticate(call, account)
+        self._authenticate(call)
         to, sender, body = _recipient(form), _sender(form), _body(form)
         _check_validity(form.get("ValidityPeriod"))
         return Submission(
             channel=Channel.SMS,
-            account=account,
             destination=to,
             sender=sender,
             text=body,
@@ -66,10 +69,10 @@ class Twilio(ProviderRules):
         sid = f"SM{uuid.uuid4().hex}"
         # A messaging service picks the sender later, so its answer says 0 segments (Twilio's API reference).
         by_service = _SERVICE.fullmatch(submission.sender) is not None
-        resource = f"/2010-04-01/Accounts/{submission.account}/Messages/{sid}"
+        resource = f"/2010-04-01/Accounts/{self._account}/Messages/{sid}"
         answer = {
             "sid": sid,
-            "account_sid": submission.account,
+            "account_sid": self._account,
             "messaging_service_sid": submission.sender if by_service else None,
             "from": None if by_service else submission.sender,
             "to": submission.destination,
@@ -99,9 +102,9 @@ class Twilio(ProviderRules):
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
         return json_answer(refused.status, body, headers)
 
-    def _authenticate(self, call: Call, account: str) -> None:
-        user, token = _basic_credentials(call.headers.get("Authorization", ""))
-        if user != account or not token or token.startswith("bad"):
+    def _authenticate(self, call: Call) -> None:
+        shown = _basic_credentials(call.headers.get("Authorization", ""))
+        if shown != (self._account, self._auth_token) or call.path["sid"] != self._account:
             raise self.usual_error(401)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alerts_engine.demo.providers import provider_settings
 from alerts_engine.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @pytest.fixture
 def sending(alerts_engine: CommandLine, sandbox: Sandbox) -> CommandLine:
     """The command line with a migrated database and every channel configured."""
-    alerts_engine.settings |= provider_settings(sandbox.url)
+    alerts_engine.settings |= sandbox.settings
     return alerts_engine
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 
 from alerts_engine.locks import PHASE_KEYS
+from alerts_engine.sandbox import Credentials
 from alerts_engine.types import Phase
 from tests.acceptance.conftest import SCRIPT, add_news, answer_of
 
@@ -224,6 +226,41 @@ async def test_now_replays_another_moment(alerts_engine: CommandLine, postgresql
     present = await alerts_engine("run", "--json", "--phase", "a")
     assert past.phase("a")["counts"]["events_created"] == 0
     assert present.phase("a")["counts"]["events_created"] == 1
+
+
+async def test_sandbox_takes_the_keys_and_names_that_it_is_given(alone: CommandLine):
+    """Keys and names can be chosen; what it prints has them, and any other key is refused."""
+    process = await alone.start(
+        "sandbox", "--port", "0", "--key", "TELEGRAM_BOT_TOKEN=77:mine", "--key", "BREVO_API_KEY=a'b",
+        "--allow-host", "inbox.example",
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = (await process.stdout.readuntil(b"TWILIO_BASE_URL=")).decode()
+    exports = dict(one.split("=", 1) for one in shlex.split(said.partition("\n")[2]) if "=" in one)
+    assert (exports["TELEGRAM_BOT_TOKEN"], exports["BREVO_API_KEY"]) == ("77:mine", "a'b")
+    url, message = exports["TELEGRAM_BASE_URL"], {"chat_id": 1, "text": "Hello"}
+    async with aiohttp.ClientSession(headers={"Host": "inbox.example"}) as session:
+        async with session.post(f"{url}/bot77:mine/sendMessage", json=message) as taken:
+            assert taken.status == 200
+        async with session.post(f"{url}/bot{Credentials().telegram_bot_token}/sendMessage", json=message) as refused:
+            assert refused.status == 401
+    process.send_signal(signal.SIGTERM)
+    assert (await answer_of(process)).code == 0
+    wrong = await alone("sandbox", "--port", "0", "--key", "TELEGRAM_BOT_TOKEN=no-token-of-mine")
+    assert (wrong.code, wrong.err.count("\n")) == (1, 1)
+    assert "no-token-of-mine" not in wrong.err
+
+
+async def test_sandbox_on_every_interface_warns(alone: CommandLine):
+    """Whoever reaches the machine could read the messages: that is said once, on stderr."""
+    process = await alone.start("sandbox", "--port", "0", "--host", "0.0.0.0")  # noqa: S104 - the test
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"TWILIO_BASE_URL=")
+    process.send_signal(signal.SIGTERM)
+    answer = await answer_of(process)
+    assert (answer.code, answer.err.count("\n")) == (0, 1)
+    assert "sandbox_is_public" in answer.err
+    assert "--host 127.0.0.1" in answer.err
 
 
 async def test_sandbox_tells_how_to_reach_it_and_ends_cleanly(alone: CommandLine):

@@ -20,7 +20,6 @@ from typer.main import get_command
 
 from alerts_engine.channels import brevo, resend, telegram, twilio
 from alerts_engine.cli import app
-from alerts_engine.demo.providers import provider_settings
 from alerts_engine.phases import rules
 from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.row_update import row_update_for
@@ -178,7 +177,7 @@ async def reader(sandbox: Sandbox, postgresql: psycopg.Connection, database_url:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     add_news(postgresql, users=9)
-    shell = CommandLine(place, {"DATABASE_URL": database_url, **provider_settings(sandbox.url)})
+    shell = CommandLine(place, {"DATABASE_URL": database_url, **sandbox.settings})
     assert (await shell("run")).code == 0
     postgresql.execute("INSERT INTO user_notification_settings (user_id, digest_only) VALUES (2, TRUE)")
     postgresql.execute("INSERT INTO events (title, region, severity_score) VALUES ('Strike in the port', 'Asia', 4)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.demo.providers import provider_settings
 from tests.acceptance.conftest import CommandLine
 from tests.support import legacy, shape
 
@@ -36,7 +35,7 @@ async def test_legacy_database_is_migrated_and_sends_with_its_old_rows_as_they_w
     """``migrate``, then ``run``, on the application's own tables and rows (DB-3)."""
     legacy.create(bare_database_url)
     before = shape.contents(bare_database_url, OLD)
-    engine = CommandLine(tmp_path, {"DATABASE_URL": bare_database_url, **provider_settings(sandbox.url)})
+    engine = CommandLine(tmp_path, {"DATABASE_URL": bare_database_url, **sandbox.settings})
     unmigrated = await engine("run", "--json")
     assert unmigrated.code == 1
     assert "alerts-engine migrate" in unmigrated.err

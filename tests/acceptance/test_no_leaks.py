@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alerts_engine.sandbox import Fault
+import pytest
+
+from alerts_engine.sandbox import Credentials, Fault, Sandbox
 
 if TYPE_CHECKING:
-    import psycopg
-    import pytest
+    from collections.abc import AsyncIterator
 
-    from alerts_engine.sandbox import Sandbox
+    import psycopg
+
     from tests.acceptance.conftest import CommandLine
 
 SECRETS = {
@@ -21,8 +23,17 @@ SECRETS = {
     "TWILIO_PHONE_NUMBER": "+15005550006",
     "INTERNAL_RUNNER_TOKEN": "runner-secret-0123456789",
 }
+NO_KEYS = ("TWILIO_PHONE_NUMBER", "INTERNAL_RUNNER_TOKEN")
 DESTINATIONS = ("very.private@example.com", "other.private@example.org", "7700112233", "7700112244", "+15005557711")
 BODIES = ("Nobody but the user reads this body", "Nor this headline of theirs")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Every provider, with the keys above."""
+    keys = [f"{name}={value}" for name, value in SECRETS.items() if name not in NO_KEYS]
+    async with Sandbox.start(credentials=Credentials.of(keys)) as started:
+        yield started
 
 
 async def test_no_secret_destination_or_body_is_said_or_kept(
@@ -71,6 +82,7 @@ async def test_no_secret_destination_or_body_is_said_or_kept(
         for row in postgresql.execute(query).fetchall()
     ]
     assert "failed" in str(kept), spoken[:2]
+    assert {attempt.provider for attempt in sandbox.attempts if attempt.fault} == {"brevo", "telegram", "twilio"}
     everything = "\n".join([*spoken, *kept])
     for private in (*SECRETS.values(), *DESTINATIONS, *BODIES, "database-secret-0123"):
         with subtests.test(private=private):

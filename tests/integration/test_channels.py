@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 from alerts_engine.channels import build_adapters, channels, create_session, telegram
 from alerts_engine.channels.http import BODY_LIMIT
-from alerts_engine.sandbox import Fault, Sandbox
+from alerts_engine.sandbox import Credentials, Fault, Sandbox
 from alerts_engine.settings import Settings
 from alerts_engine.types import (
     Channel,
@@ -61,6 +61,14 @@ PROVIDERS = [
     ("twilio", Channel.SMS),
 ]
 SECRETS = ["brevo-key", "resend-key", "42:bot-token", "AC-sid", "twilio-token", "+15005550006"]
+
+KEYS = Credentials(
+    brevo_api_key="brevo-key",
+    resend_api_key="resend-key",
+    telegram_bot_token="42:bot-token",
+    twilio_account_sid="AC-sid",
+    twilio_auth_token="twilio-token",
+)
 
 every_provider = pytest.mark.parametrize(("provider", "channel"), PROVIDERS)
 
@@ -670,7 +678,7 @@ async def test_there_are_adapters_for_configured_channels_only(
 @every_provider
 async def test_the_sandbox_takes_the_message_as_it_was_sent(provider: str, channel: Channel) -> None:
     """C-5: what is sent is what the user gets."""
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(credentials=KEYS) as sandbox:
         result = await send(sandbox.url, provider, channel)
         (message,) = sandbox.messages
     assert result == SendResult(Sent(message.provider_message_id))
@@ -679,10 +687,20 @@ async def test_the_sandbox_takes_the_message_as_it_was_sent(provider: str, chann
     assert "secret text" in message.text
 
 
+@every_provider
+async def test_any_other_key_puts_the_channel_down(provider: str, channel: Channel) -> None:
+    """C-7: a key that was revoked or mistyped is the channel's fault, whatever the message is."""
+    async with Sandbox.start() as sandbox:
+        result = await send(sandbox.url, provider, channel)
+        assert sandbox.messages == ()
+    assert isinstance(result.outcome, ChannelDown)
+    assert result.outcome.cause is DownCause.AUTH_FAILED
+
+
 @pytest.mark.parametrize("provider", ["brevo", "resend"])
 async def test_a_repeat_after_a_lost_answer_makes_no_second_email(provider: str) -> None:
     """C-12: the provider took it and its answer got lost; the same key again ends as sent, with one email."""
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(credentials=KEYS) as sandbox:
         sandbox.faults.add(Fault(reset=True, accept=True, times=1))
         lost = await send(sandbox.url, provider, Channel.EMAIL)
         again = await send(sandbox.url, provider, Channel.EMAIL)
@@ -694,7 +712,7 @@ async def test_a_repeat_after_a_lost_answer_makes_no_second_email(provider: str)
 
 async def test_the_sandbox_group_moves_and_the_message_follows() -> None:
     """C-7: the message goes to the new chat at once."""
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(credentials=KEYS) as sandbox:
         sandbox.faults.add(Fault(DESTINATIONS[Channel.TELEGRAM], migrate_to_chat_id=-1001234567890))
         result = await send(sandbox.url, "telegram", Channel.TELEGRAM)
         (message,) = sandbox.messages
@@ -705,7 +723,7 @@ async def test_the_sandbox_group_moves_and_the_message_follows() -> None:
 @every_provider
 async def test_the_sandbox_refuses_the_rate_in_each_providers_own_way(provider: str, channel: Channel) -> None:
     """C-8: every provider's way to say for how long is understood."""
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(credentials=KEYS) as sandbox:
         sandbox.faults.add(Fault(retry_after=7))
         result = await send(sandbox.url, provider, channel)
     assert isinstance(result.outcome, Retry)

@@ -9,7 +9,6 @@ import pytest
 
 from alerts_engine import AlertsEngine, Phase, load_settings, schema, statements
 from alerts_engine.database import connect
-from alerts_engine.demo.providers import provider_settings
 from alerts_engine.sandbox import Sandbox
 from tests.support.postgres15 import postgres15
 
@@ -42,7 +41,7 @@ async def test_chain_runs_on_the_older_server(older_url: str, monkeypatch: pytes
             "INSERT INTO events (title, source_url, region, severity_score) VALUES ('Shut', 'x:1', 'Europe', 5)"
         )
     async with Sandbox.start() as sandbox:
-        for name, value in provider_settings(sandbox.url).items():
+        for name, value in sandbox.settings.items():
             monkeypatch.setenv(name, value)
         async with AlertsEngine(load_settings(database_url=older_url)) as engine:
             first, second = await engine.run(Phase.ALL), await engine.run(Phase.ALL)

@@ -14,6 +14,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from alerts_engine import AlertsEngine, Phase, Settings
+from alerts_engine.sandbox import Credentials
 from alerts_engine.settings import variable_name
 
 if TYPE_CHECKING:
@@ -167,12 +168,7 @@ def settings(url: str, sandbox_url: str, **fields: Any) -> Settings:
 
 def _fields(sandbox_url: str) -> dict[str, Any]:
     return {
-        "email_from": "Energy Alerts <alerts@example.org>",
-        "brevo_api_key": "brevo-key", "resend_api_key": "resend-key",
-        "telegram_bot_token": "42:bot-token-abcdefghijklmnopqrstuvwxyz",
-        "twilio_account_sid": "AC" + 32 * "0", "twilio_auth_token": "twilio-token",
-        "twilio_phone_number": "+15005550006",
-        **base_urls(sandbox_url),
+        **{name.lower(): value for name, value in Credentials().settings(sandbox_url).items()},
         "max_send_per_run": 1_000_000, "retry_base_seconds": 0.001, "retry_max_seconds": 0.001,
         "send_timeout_seconds": 0.5, "shutdown_seconds": 0.3, "send_lease_seconds": 1,
     }  # fmt: skip

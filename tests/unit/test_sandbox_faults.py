@@ -12,7 +12,7 @@ from alerts_engine.sandbox.resend import Resend
 from alerts_engine.sandbox.telegram import Telegram
 from alerts_engine.sandbox.twilio import Twilio
 
-BREVO, RESEND, TELEGRAM, TWILIO = Brevo(), Resend(), Telegram(), Twilio()
+BREVO, RESEND, TELEGRAM, TWILIO = Brevo("key"), Resend("key"), Telegram("1:key"), Twilio("AC1", "key")
 
 
 def test_an_exact_destination_goes_before_anyone() -> None:
