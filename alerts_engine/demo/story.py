@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from alerts_engine.phases.context import Progress
     from alerts_engine.reports import PhaseReport
 
+APP_BASE_URL = "https://app.example.com"
+"""Where the buttons in the demo's messages lead: a name that is reserved for examples."""
 TICKS = (time(6, 10), time(7, 20))
 """UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""
 
@@ -117,7 +119,7 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
     ``database_url`` is a migrated database that is the demo's own. Raises when it is not, or when ``stopping`` is set.
     """
     values: dict[str, Any] = {name.lower(): value for name, value in sandbox.items()}
-    settings = DemoSettings(database_url=SecretStr(database_url), **values)
+    settings = DemoSettings(database_url=SecretStr(database_url), ALERTS_APP_BASE_URL=APP_BASE_URL, **values)
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())
     # Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes.
