@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
+import re
+import socket
+import ssl
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from enum import EnumType
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, 
 
 import asyncpg
 
+from alerts_engine.database_url import Target, target_of
 from alerts_engine.errors import (
     AlertsEngineError,
     DatabaseError,
@@ -21,8 +26,20 @@ from alerts_engine.errors import (
     DuplicateKeyError,
     LockTimeoutError,
     NotFoundError,
+    NotOpenError,
+    PoolerError,
     SchemaError,
     StatementTimeoutError,
+    unchained,
+)
+from alerts_engine.masking import without_destinations
+from alerts_engine.server_errors import (
+    ServerError,
+    about_connection,
+    about_statement,
+    advice_for_connection,
+    advice_for_statement,
+    pooler_problem,
 )
 from alerts_engine.statements import statement
 
@@ -41,10 +58,9 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncio.TimeoutError,
 )
-_SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 _QUERY_CANCELED, _LOCK_NOT_AVAILABLE = "57014", "55P03"
-_SYNTAX_OR_ACCESS = "42"
 _CONNECT, _RULE = "connect", "the rule"
+_NOWHERE = Target()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,7 +68,13 @@ class Clock:
     now: datetime
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backend:
+    pid: int
+
+
 clock = statement("runs", "clock", Clock)
+backend = statement("locks", "backend", Backend)
 
 
 class Executor(Protocol):
@@ -82,12 +104,13 @@ class Executor(Protocol):
 class Session:
     """One connection."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, target: Target = _NOWHERE) -> None:
         self._connection = connection
+        self._target = target
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = _maker(statement.row)  # type: ignore[arg-type]
-        with _as_our_errors(statement.definition.name):
+        with _as_our_errors(statement.definition.name, self._target):
             records = await self._fetch(statement.definition, statement.definition.bind(values))
         return [make(record) for record in records]
 
@@ -102,12 +125,12 @@ class Session:
         return _only(await self.rows(statement, **values), statement)
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
-        with _as_our_errors(statement.definition.name):
+        with _as_our_errors(statement.definition.name, self._target):
             await self._connection.execute(statement.definition.text, *statement.definition.bind(values))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        with _as_our_errors("transaction"):
+        with _as_our_errors("transaction", self._target):
             async with self._connection.transaction():
                 yield self
 
@@ -120,11 +143,11 @@ class Session:
 
         ``arguments`` gets the types of its parameters and gives their values.
         """
-        with _as_our_errors(_RULE):
+        with _as_our_errors(_RULE, self._target):
             prepared = await self._connection.prepare(text)
             types = [parameter.name for parameter in prepared.get_parameters()]
             columns = tuple(column.name for column in prepared.get_attributes())
-            return Selection(columns, await prepared.cursor(*arguments(types)))
+            return Selection(columns, await prepared.cursor(*arguments(types)), self._target)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the connection ends, whoever ended it."""
@@ -142,28 +165,30 @@ class Session:
 class Selection:
     """The rows of a SELECT that has begun; only as many as are asked for leave the server."""
 
-    def __init__(self, columns: tuple[str, ...], cursor: asyncpg.cursor.Cursor) -> None:
+    def __init__(self, columns: tuple[str, ...], cursor: asyncpg.cursor.Cursor, target: Target) -> None:
         self.columns = columns
         self._cursor = cursor
+        self._target = target
 
     async def next_rows(self, most: int) -> list[tuple[Any, ...]]:
         """Up to ``most`` rows more; none at the end."""
-        with _as_our_errors(_RULE):
+        with _as_our_errors(_RULE, self._target):
             return [tuple(record) for record in await self._cursor.fetch(most)]
 
 
 class Database:
     """A pool of connections; each call takes one for as long as its statement runs."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, target: Target = _NOWHERE) -> None:
         self._pool = pool
+        self._target = target
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """One connection for as long as the block runs; nothing of the session outlasts it, such as its locks."""
         async with self._lent() as connection:
             try:
-                yield Session(connection)
+                yield Session(connection, self._target)
             finally:
                 try:
                     await asyncio.shield(connection.reset(timeout=_CONNECT_TIMEOUT_SECONDS))
@@ -174,7 +199,9 @@ class Database:
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection as it comes, and goes: our own statements leave nothing behind that had to be reset."""
-        with _as_our_errors(_CONNECT):
+        if self._pool.is_closing():
+            raise NotOpenError("the engine is closed, and its connections with it: open it again with 'async with'")
+        with _as_our_errors(_CONNECT, self._target):
             connection = await self._pool.acquire(timeout=_CONNECT_TIMEOUT_SECONDS)
         try:
             yield connection
@@ -200,14 +227,20 @@ class Database:
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         async with self._lent() as connection:
-            return await Session(connection).rows(statement, **values)
+            return await Session(connection, self._target).rows(statement, **values)
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
         async with self._lent() as connection:
-            await Session(connection).run(statement, **values)
+            await Session(connection, self._target).run(statement, **values)
+
+    async def is_direct(self) -> bool:
+        """Whether the server itself answers; a pooler in between makes up the process id of the handshake."""
+        async with self._lent() as connection:
+            answer = await Session(connection, self._target).row(backend)
+            return bool(answer.pid == connection.get_server_pid())
 
 
 async def database_now(database: Database) -> datetime:
@@ -221,24 +254,50 @@ async def connect(url: str, *, most_connections: int = 10) -> AsyncIterator[Data
 
     Raises :class:`DatabaseUnreachableError`.
     """
-    with _as_our_errors(_CONNECT):
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=most_connections,
-            timeout=_CONNECT_TIMEOUT_SECONDS,
-            command_timeout=_COMMAND_TIMEOUT_SECONDS,
-            init=_prepare_connection,
-            reset=_leave_as_is,
-            server_settings={"TimeZone": "UTC", "application_name": "alerts-engine"},
-        )
+    url = url.strip()
+    target = target_of(url)
+    pool = await _open(url, target, most_connections)
     try:
-        yield Database(pool)
+        yield Database(pool, target)
     finally:
         try:
             await asyncio.wait_for(pool.close(), _CONNECT_TIMEOUT_SECONDS)
         except _LOST:
             pool.terminate()
+
+
+async def _open(url: str, target: Target, most_connections: int) -> asyncpg.Pool:
+    try:
+        with _as_our_errors(_CONNECT, target):
+            return await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=most_connections,
+                timeout=_CONNECT_TIMEOUT_SECONDS,
+                command_timeout=_COMMAND_TIMEOUT_SECONDS,
+                init=_prepare_connection,
+                reset=_leave_as_is,
+                server_settings={"TimeZone": "UTC", "application_name": "alerts-engine"},
+            )
+    except PoolerError as error:
+        problem = error
+    raise await _refused_transaction(url, target) or problem
+
+
+async def _refused_transaction(url: str, target: Target) -> PoolerError | None:
+    """What a pooler in statement mode says when a transaction begins; one in transaction mode says nothing."""
+    try:
+        with _as_our_errors(_CONNECT, target):
+            connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_SECONDS)
+            try:
+                await connection.execute("BEGIN")
+            finally:
+                connection.terminate()
+    except PoolerError as error:
+        return error
+    except AlertsEngineError:
+        return None
+    return None
 
 
 async def _prepare_connection(connection: asyncpg.Connection) -> None:
@@ -256,14 +315,18 @@ def _only(rows: list[Row], statement: Statement[Row]) -> Row:
     return rows[0]
 
 
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
 class _as_our_errors:  # noqa: N801 - used as a statement
     """Turn what asyncpg raises into the engine's errors, by class and SQLSTATE, never by words in a text.
 
-    Only the primary message of errors about our own SQL is kept: details may hold a row's contents.
+    What was raised is forgotten: it may hold a row's contents, and half of a password.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, target: Target) -> None:
         self._what = what
+        self._target = target
 
     def __enter__(self) -> None:
         return None
@@ -271,54 +334,62 @@ class _as_our_errors:  # noqa: N801 - used as a statement
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, AlertsEngineError):
             return
-        translated = _translate(error, self._what)
+        translated = _translate(error, self._what, self._target)
+        # The end of a connection is told by the statement that met it, not by the ROLLBACK behind it.
+        if translated is not None and isinstance(error.__context__, DatabaseUnreachableError):
+            translated = error.__context__
         if translated is not None:
-            raise translated from error
+            with unchained():
+                raise translated
 
 
-def _translate(error: BaseException, what: str) -> AlertsEngineError | None:
+def _translate(error: BaseException, what: str, target: Target) -> AlertsEngineError | None:
     """The engine's error for ``error`` at ``what``, or ``None`` when it is not the database's."""
-    name, sqlstate = type(error).__name__, getattr(error, "sqlstate", None)
+    sent = _sent_by_server(error)
     made: AlertsEngineError | None = None
-    if _is_about_the_statement(error):
-        made = _statement_error(error, what)
-    elif isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
-        made = DatabaseUnreachableError(
-            f"the database refuses the connection ({name}): check user, password and database name in DATABASE_URL"
-        )
+    if sent is not None:
+        made = _said_by_server(sent, what, target)
+    elif isinstance(error, asyncpg.DataError | UnicodeEncodeError) and what != _CONNECT:
+        made = DatabaseError(f"{what}: a value does not fit its parameter", sqlstate="22000")
     elif _is_timeout(error) and what != _CONNECT:
         made = StatementTimeoutError(f"{what} took longer than its limit and was broken off", sqlstate=_QUERY_CANCELED)
-    elif isinstance(error, _LOST) or sqlstate in _SHUTTING_DOWN:
-        made = DatabaseUnreachableError(
-            f"no connection to the database ({name} at {what}): is it running, and is DATABASE_URL right?"
-        )
+    elif isinstance(error, _LOST) and not isinstance(error, ValueError):
+        made = _no_connection(_in_words(error, target), target)
     elif isinstance(error, asyncpg.PostgresError):
-        made = _statement_error(error, what)
-    elif isinstance(error, ValueError | TypeError) and what == _CONNECT:
-        made = DatabaseUnreachableError(f"DATABASE_URL cannot be used ({name}): check its form")
-    elif isinstance(error, asyncpg.DataError | UnicodeEncodeError):
-        made = DatabaseError(f"{what}: a value does not fit its parameter", sqlstate="22000")
+        made = DatabaseError(f"{what}: {type(error).__name__}", sqlstate=error.sqlstate)
+    elif isinstance(error, Exception) and what == _CONNECT:
+        name = type(error).__name__
+        made = DatabaseUnreachableError(f"DATABASE_URL cannot be used ({name}): check its form and its parameters")
     return made
 
 
-def _is_about_the_statement(error: BaseException) -> bool:
-    """Whether the server sent ``error`` and goes on listening: it ends a connection by FATAL, never by ERROR.
-
-    So whatever its SQLSTATE says about a connection or a password is about another server, which the statement asked.
-    """
-    return isinstance(error, asyncpg.PostgresError) and (error.severity_en or error.severity) == "ERROR"
-
-
-def _is_timeout(error: BaseException) -> bool:
-    """Whether the time for a statement is over; a TimeoutError of the network has a number."""
-    return isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None
+def _sent_by_server(error: BaseException) -> asyncpg.PostgresError | None:
+    """What the server, or a pooler before it, sent; asyncpg makes it the cause when the connection ended with it."""
+    for one in (error, error.__cause__):
+        if isinstance(one, asyncpg.PostgresError) and one.severity is not None:
+            return one
+    return None
 
 
-def _statement_error(error: BaseException, what: str) -> AlertsEngineError:
+def _said_by_server(error: asyncpg.PostgresError, what: str, target: Target) -> AlertsEngineError:
+    said = ServerError(
+        type(error).__name__, error.sqlstate, error.message or "", error.constraint_name, error.server_source_function
+    )
+    problem = pooler_problem(said, target.user)
+    if problem is not None:
+        return PoolerError(problem, sqlstate=said.sqlstate)
+    # It ends a connection by FATAL, never by ERROR. So whatever the SQLSTATE of an ERROR says about a connection or a
+    # password is about another server, which the statement asked.
+    if (error.severity_en or error.severity) == "ERROR":
+        return _statement_error(error, said, what)
+    return _no_connection(about_connection(said, target.user), target, said.sqlstate)
+
+
+def _statement_error(error: asyncpg.PostgresError, said: ServerError, what: str) -> AlertsEngineError:
     """The engine's error for what the server says of a statement."""
-    sqlstate = getattr(error, "sqlstate", None)
+    sentence, sqlstate = about_statement(said), said.sqlstate
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError) and what != _RULE:
-        return SchemaError(f"the database is not migrated ({what}: {_primary(error)}): run alerts-engine migrate")
+        return SchemaError(f"the database is not migrated ({what}: {sentence}): run alerts-engine migrate")
     if sqlstate == _QUERY_CANCELED:
         return StatementTimeoutError(
             f"{what} was broken off: it took longer than its limit, or somebody cancelled it", sqlstate=sqlstate
@@ -326,14 +397,26 @@ def _statement_error(error: BaseException, what: str) -> AlertsEngineError:
     if sqlstate == _LOCK_NOT_AVAILABLE:
         return LockTimeoutError(f"{what} waited too long for a lock that another session holds", sqlstate=sqlstate)
     if isinstance(error, asyncpg.UniqueViolationError):
-        return _collision(error, what)
-    return DatabaseError(f"{what}: {_primary(error)}", sqlstate=sqlstate)
+        return _collision(error, sentence, what)
+    hint = advice_for_statement(sqlstate) if what != _RULE else None
+    return DatabaseError(f"{what}: {sentence}{f': {hint}' if hint else ''}", sqlstate=sqlstate)
 
 
-def _collision(error: asyncpg.UniqueViolationError, what: str) -> DuplicateKeyError:
+def _no_connection(sentence: str, target: Target, sqlstate: str | None = None) -> DatabaseUnreachableError:
+    where = f" at {target.where}" if target.where else ""
+    hint = advice_for_connection(sqlstate) or "is it running, and is DATABASE_URL right?"
+    return DatabaseUnreachableError(f"no connection to the database{where}: {sentence}: {hint}", sqlstate=sqlstate)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether the time for a statement is over; a TimeoutError of the network has a number."""
+    return isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None
+
+
+def _collision(error: asyncpg.UniqueViolationError, sentence: str, what: str) -> DuplicateKeyError:
     """What collided. Statements name the keys by which a row may be known already, so this is another one."""
     table, is_id = error.table_name, error.constraint_name == f"{error.table_name}_pkey"
-    text = f"{what}: {_primary(error)}"
+    text = f"{what}: {sentence}"
     if is_id:
         text = (
             f"{what}: the next id of {table} is taken, so its sequence is behind, as after a restore: run "  # noqa: S608
@@ -342,12 +425,25 @@ def _collision(error: asyncpg.UniqueViolationError, what: str) -> DuplicateKeyEr
     return DuplicateKeyError(text, sqlstate=error.sqlstate, is_id=is_id)
 
 
-def _primary(error: BaseException) -> str:
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    if sqlstate.startswith(_SYNTAX_OR_ACCESS):
-        return f"{getattr(error, 'message', '')} (SQLSTATE {sqlstate})"
-    constraint = getattr(error, "constraint_name", None)
-    return f"{type(error).__name__}{f' of {constraint}' if constraint else ''} (SQLSTATE {sqlstate})"
+def _in_words(error: BaseException, target: Target) -> str:
+    """Why there is no connection, when it was not the server that said so."""
+    numbers = dict.fromkeys(int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error)))
+    words = f"{type(error).__name__} ({without_destinations(str(error))})"
+    if isinstance(error, socket.gaierror):
+        words = f'could not translate host name "{target.host or target.where}" ({error.strerror})'
+    elif isinstance(error, ssl.SSLError):
+        words = f"TLS: {getattr(error, 'verify_message', None) or error.reason or 'the handshake failed'}"
+    elif _is_timeout(error):
+        words = f"no answer within {_CONNECT_TIMEOUT_SECONDS:.0f} seconds"
+    elif isinstance(error, OSError) and numbers:
+        # Several addresses of one host are one error with several numbers.
+        words = ", ".join(os.strerror(number) for number in numbers)
+        words += f" ({error.filename})" if error.filename else ""
+    elif isinstance(error, asyncpg.InternalClientError):
+        words = "the connection broke off"
+    elif type(error) is ConnectionError and target.wants_tls:
+        words = "the server does not support SSL, or broke off the handshake"
+    return words
 
 
 @cache

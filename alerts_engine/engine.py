@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 from alerts_engine.database import Database, connect, database_now
-from alerts_engine.errors import AlertsEngineError, SettingsError
+from alerts_engine.errors import NotOpenError, SettingsError
 from alerts_engine.phases.context import Progress, no_progress
 from alerts_engine.run import Run, RunRequest
 from alerts_engine.settings import Settings, load_settings
@@ -49,12 +49,14 @@ class AlertsEngine:
         self._pace = pace
         self._stack = AsyncExitStack()
         self._database: Database | None = None
+        self._was_open = False
         self._runs: set[Run] = set()
 
     async def __aenter__(self) -> Self:
         if self.settings.database_url is None:
             raise SettingsError("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
         self._database = await self._stack.enter_async_context(connect(self.settings.database_url.get_secret_value()))
+        self._was_open = True
         return self
 
     async def __aexit__(
@@ -65,9 +67,10 @@ class AlertsEngine:
 
     @property
     def database(self) -> Database:
-        """The pool; only inside ``async with``."""
+        """The pool; only inside ``async with``. Raises :class:`NotOpenError` before and after."""
         if self._database is None:
-            raise AlertsEngineError("the engine is not open: use it in 'async with AlertsEngine(settings) as engine'")
+            state = "not open any more: it was closed" if self._was_open else "not open"
+            raise NotOpenError(f"the engine is {state}; use it inside 'async with AlertsEngine(settings) as engine'")
         return self._database
 
     # --- doing ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
 
 class AlertsEngineError(Exception):
     """Base of every error the engine raises on purpose; the command line prints its text as one line, exit 1."""
@@ -15,8 +20,20 @@ class StatementError(AlertsEngineError):
     """A ``.sql`` file, its header or the binding of its parameters is wrong."""
 
 
+class NotOpenError(AlertsEngineError):
+    """The engine is used before it was opened, or after it was closed."""
+
+
 class DatabaseUnreachableError(AlertsEngineError):
-    """No connection to PostgreSQL."""
+    """No connection to PostgreSQL, or none that can be used."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class PoolerError(DatabaseUnreachableError):
+    """A connection pooler stands before PostgreSQL and does not let through what the engine needs (SPEC R-1, L-1)."""
 
 
 class DatabaseError(AlertsEngineError):
@@ -70,3 +87,17 @@ class EmbeddedServerError(AlertsEngineError):
 
 class PhaseError(AlertsEngineError):
     """A phase did its work, but not all of it: what it did is kept, and its report is ``failed``."""
+
+
+class unchained:  # noqa: N801 - used as a statement
+    """Around a ``raise``: what led to the error is forgotten, since it may hold a password, an address or a row.
+
+    ``from None`` only hides it from a traceback: it is still there for whoever walks the chain.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None:
+            error.__cause__ = error.__context__ = None

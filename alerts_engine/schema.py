@@ -15,7 +15,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from alerts_engine.errors import DatabaseUnreachableError, SchemaError
+from alerts_engine.database_url import target_of
+from alerts_engine.errors import DatabaseUnreachableError, SchemaError, unchained
+from alerts_engine.server_errors import ServerError, about_statement, pooler_problem, without_user
 from alerts_engine.statements import folder, migration_ids, statement
 
 if TYPE_CHECKING:
@@ -136,26 +138,50 @@ def _connect(url: str) -> psycopg.Connection:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
+    url = url.strip()
+    target = target_of(url)
     try:
-        return psycopg.connect(**_CONNECTION_DEFAULTS | conninfo_to_dict(url), autocommit=True)
-    except psycopg.OperationalError:
-        raise DatabaseUnreachableError(
-            "no connection to PostgreSQL: check that it runs and that DATABASE_URL is right"
-        ) from None
-    except psycopg.Error:
-        raise DatabaseUnreachableError("DATABASE_URL is not a URL that PostgreSQL's client understands") from None
+        # Prepared statements do not hold through every connection pooler.
+        return psycopg.connect(**_CONNECTION_DEFAULTS | conninfo_to_dict(url), autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        problem = (
+            f"no connection to the database: {_in_words(error, target.user)}: is it running, and is DATABASE_URL right?"
+        )
+    except (psycopg.Error, ValueError):
+        problem = "DATABASE_URL cannot be used: PostgreSQL's client does not understand what follows the ? in it"
+    raise DatabaseUnreachableError(problem)
+
+
+def _in_words(error: psycopg.OperationalError, user: str | None) -> str:
+    """The first line of what libpq says, which names host and port but no password."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return without_user(first.removeprefix("connection failed: ").removeprefix("connection is bad: "), user)
 
 
 @contextmanager
 def _one_line(what: str) -> Iterator[None]:
-    """Turn PostgreSQL's errors into :class:`SchemaError`, without the rows that their details may show."""
+    """Turn PostgreSQL's errors into :class:`SchemaError`, without the rows that they may show."""
     import psycopg
 
     try:
         yield
     except psycopg.Error as error:
-        reason = error.diag.message_primary or "the connection was lost"
-        raise SchemaError(f"{what}: {' '.join(reason.split())}") from None
+        with unchained():
+            raise SchemaError(f"{what}: {_reason(error)}") from None
+
+
+def _reason(error: psycopg.Error) -> str:
+    diagnosis = error.diag
+    if diagnosis.message_primary is None or diagnosis.sqlstate is None:
+        return "the connection was lost"
+    said = ServerError(
+        type(error).__name__,
+        diagnosis.sqlstate,
+        diagnosis.message_primary,
+        diagnosis.constraint_name,
+        diagnosis.source_function,
+    )
+    return pooler_problem(said, None) or about_statement(said)
 
 
 @contextmanager

@@ -35,3 +35,8 @@ SELECT DISTINCT (l.classid::int8 << 32 | l.objid::int8) AS key
    AND l.granted
    AND l.objsubid = 1
    AND (l.classid::int8 << 32 | l.objid::int8) = ANY ($1);
+
+-- name: backend
+-- Which process of the server answers.
+-- returns: Backend, one
+SELECT pg_backend_pid() AS pid;

@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.errors import DatabaseError, RuleError, StatementTimeoutError
+from alerts_engine.masking import without_values
 from alerts_engine.phases.new_event import COLUMNS, NewEvent
 from alerts_engine.statements import command
 
@@ -42,6 +43,7 @@ begin_rule = command("phase_a_generate", "begin_rule")
 
 class _Undone(Exception):  # noqa: N818 - not an error: it carries what was found out of a savepoint that is rolled back
     def __init__(self, found: list[NewEvent]) -> None:
+        super().__init__()  # no arguments: an error that this is the context of must not show the events
         self.found = found
 
 
@@ -88,8 +90,9 @@ async def _select(session: Session, rule: RuleFile, now: datetime, time_zone: st
     ]
     doubles = [name for name, count in Counter(event.event_fingerprint for event in events).items() if count > 1]
     if doubles:
+        example = without_values(doubles[0])
         raise RuleError(
-            f"returns {len(doubles)} event_fingerprint(s) more than once, such as {doubles[0]!r}: make it unique"
+            f"returns {len(doubles)} event_fingerprint(s) more than once, such as {example!r}: make it unique"
         )
     return events
 
@@ -126,7 +129,7 @@ def _check_columns(columns: Sequence[str]) -> None:
     unknown = [name for name in columns if name not in COLUMNS]
     if missing or unknown or len(set(columns)) != len(columns):
         parts = [f"lacks the column(s) {', '.join(missing)}"] if missing else []
-        parts += [f"returns the unknown column(s) {', '.join(unknown)}"] if unknown else []
+        parts += [f"returns the unknown column(s) {without_values(', '.join(unknown))}"] if unknown else []
         raise RuleError(
             f"{' and '.join(parts) or 'returns a column twice'}: a rule returns {', '.join(sorted(COLUMNS))}"
         )
