@@ -34,6 +34,7 @@ from alerts_engine.errors import (
 )
 from alerts_engine.masking import without_destinations
 from alerts_engine.server_errors import (
+    SAID_BY_POOLER,
     ServerError,
     about_connection,
     about_statement,
@@ -281,13 +282,15 @@ async def _open(url: str, target: Target, most_connections: int) -> asyncpg.Pool
             )
     except PoolerError as error:
         problem = error
-    raise await _refused_transaction(url, target) or problem
+    if problem.sqlstate != SAID_BY_POOLER:
+        problem = await _refused_transaction(url, target) or problem
+    raise problem
 
 
 async def _refused_transaction(url: str, target: Target) -> PoolerError | None:
     """What a pooler in statement mode says when a transaction begins; one in transaction mode says nothing."""
     try:
-        with _as_our_errors(_CONNECT, target):
+        with _as_our_errors("transaction", target):
             connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_SECONDS)
             try:
                 await connection.execute("BEGIN")
@@ -375,7 +378,7 @@ def _said_by_server(error: asyncpg.PostgresError, what: str, target: Target) -> 
     said = ServerError(
         type(error).__name__, error.sqlstate, error.message or "", error.constraint_name, error.server_source_function
     )
-    problem = pooler_problem(said, target.user)
+    problem = pooler_problem(said, target.user, connecting=what == _CONNECT)
     if problem is not None:
         return PoolerError(problem, sqlstate=said.sqlstate)
     # It ends a connection by FATAL, never by ERROR. So whatever the SQLSTATE of an ERROR says about a connection or a

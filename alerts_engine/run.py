@@ -14,7 +14,7 @@ from alerts_engine import history
 from alerts_engine.database import database_now
 from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
 from alerts_engine.locks import phase_lock
-from alerts_engine.logs import Redaction
+from alerts_engine.masking import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
@@ -25,6 +25,7 @@ from alerts_engine.phases.send.phase import send
 from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, milliseconds, status_of
 from alerts_engine.run_warnings import warnings_of
 from alerts_engine.schema import check_migrated
+from alerts_engine.session_locks import check_session_locks
 from alerts_engine.types import SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
@@ -90,12 +91,14 @@ class Run:
     async def execute(self) -> RunReport:
         """Do what was requested, and report. A phase's failure is in the report.
 
-        Raises :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun.
+        Raises :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun, and its kind
+        :class:`PoolerError` when a connection pooler does not let the locks hold.
         """
         started_at = await database_now(self._database)
         if not self._settings.enabled:
             log.info("engine_disabled", variable="ALERTS_V2_ENABLED")
             return await self._report(started_at, RunStatus.SKIPPED)
+        await check_session_locks(self._database)
         await check_migrated(self._database)
         with structlog.contextvars.bound_contextvars(run_id=str(self.run_id)):
             async with self._resources:

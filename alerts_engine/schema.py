@@ -66,7 +66,10 @@ async def check_migrated(database: Database) -> None:
     applied = {row.migration_id for row in await database.rows(migrations_applied)}
     missing = [name for name in migration_ids() if name not in applied]
     if missing:
-        raise SchemaError(f"{len(missing)} migration(s) are pending ({missing[0]} …): run alerts-engine migrate")
+        pending = f"{len(missing)} migrations are pending, from {missing[0]} on"
+        if len(missing) == 1:
+            pending = f"1 migration is pending ({missing[0]})"
+        raise SchemaError(f"{pending}: run alerts-engine migrate")
 
 
 def rollback(url: str, count: int | None = None) -> list[str]:
@@ -181,7 +184,7 @@ def _reason(error: psycopg.Error) -> str:
         diagnosis.constraint_name,
         diagnosis.source_function,
     )
-    return pooler_problem(said, None) or about_statement(said)
+    return pooler_problem(said, None, connecting=False) or about_statement(said)
 
 
 @contextmanager

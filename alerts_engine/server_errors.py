@@ -12,7 +12,7 @@ from alerts_engine.masking import MASK, without_destinations, without_values
 
 _UNKNOWN_DATABASE = "3D000"
 _MIXED_UP_BY_POOLER = {"26000", "42P05"}
-_SAID_BY_POOLER = "08P01"
+SAID_BY_POOLER = "08P01"
 
 _FREE_OF_DATA = ("0A", "25", "40", "53", "54", "55", "57", "58")
 """Classes whose sentences are about transactions, limits and states."""
@@ -39,10 +39,10 @@ _FOR_STATEMENT = {
 }
 """What to do, by the SQLSTATE or its class."""
 
+_PAST_THE_POOLER = "point DATABASE_URL at PostgreSQL itself, or at a pooler in session mode"
 NEEDS_A_SESSION = (
-    "the connection pooler gives each transaction a session of its own, so that phase locks and prepared statements do "
-    "not hold, and two runs could work on one phase at once: point DATABASE_URL at PostgreSQL itself, or at a pooler "
-    "in session mode"
+    "session locks do not hold through the connection pooler, which gives each transaction another session: two runs "
+    f"could work on one phase at once, and prepared statements go astray; {_PAST_THE_POOLER}"
 )
 """Said by whatever meets such a pooler first."""
 
@@ -99,18 +99,16 @@ def without_user(text: str, user: str | None) -> str:
     return " ".join(without_destinations(text).split())
 
 
-def pooler_problem(error: ServerError, user: str | None) -> str | None:
+def pooler_problem(error: ServerError, user: str | None, *, connecting: bool) -> str | None:
     """What to say when ``error`` shows a connection pooler in the way; ``None`` when it does not."""
     if error.is_passed_on:
         return None
     if error.sqlstate in _MIXED_UP_BY_POOLER:
         return NEEDS_A_SESSION
-    if error.sqlstate == _SAID_BY_POOLER:
-        return (
-            f"the connection pooler refuses: {without_user(error.message, user)} (SQLSTATE {error.sqlstate}): point "
-            "DATABASE_URL at PostgreSQL itself, or at a pooler in session mode, and keep settings out of the URL that "
-            "are not among PgBouncer's ignore_startup_parameters"
-        )
+    if error.sqlstate == SAID_BY_POOLER:
+        sentence = f"{without_user(error.message, user)} (SQLSTATE {error.sqlstate})"
+        settings = ", or take settings out of it that PgBouncer does not have among its ignore_startup_parameters"
+        return f"the connection pooler refuses: {sentence}: {_PAST_THE_POOLER}{settings if connecting else ''}"
     return None
 
 

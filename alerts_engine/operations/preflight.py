@@ -16,7 +16,7 @@ from alerts_engine.phases.fan_out import events_outside_window
 from alerts_engine.phases.rules import find_events
 from alerts_engine.rendering import check_templates
 from alerts_engine.schema import check_migrated
-from alerts_engine.session_locks import session_locks_work
+from alerts_engine.session_locks import try_session_locks
 from alerts_engine.settings import variable_name
 from alerts_engine.statements import migration_ids, rule_files, statement
 from alerts_engine.types import SINCE_HOURS, Channel, Phase
@@ -36,10 +36,6 @@ _TABLES = (
     "user_notification_settings", "user_channel_preferences", "alerts_engine_runs", "alerts_engine_run_items",
 )  # fmt: skip
 """SPEC DB-5 and DB-6, and what the quotas are counted in."""
-
-_POOLER_REFUSES = "08P01"
-_POOLER_MIXES_UP = {"26000", "42P05"}
-_PAST_THE_POOLER = "point DATABASE_URL at PostgreSQL itself, or at a pooler in session mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +200,8 @@ class _Inspection:
             self._report(error)
 
     def _report(self, error: AlertsEngineError) -> None:
-        sqlstate = getattr(error.__cause__, "sqlstate", None)
-        if sqlstate in _POOLER_MIXES_UP:
-            self._findings.db_ok = False
-            problem = f"the connection pooler mixes up prepared statements: {_PAST_THE_POOLER}"
-        elif sqlstate == _POOLER_REFUSES:
-            problem = (
-                f"the connection pooler refuses the connection (SQLSTATE {sqlstate}): {_PAST_THE_POOLER}, and "
-                "take settings out of the URL that PgBouncer does not have among its ignore_startup_parameters"
-            )
-        else:
-            self._findings.db_ok &= not isinstance(error, DatabaseUnreachableError)
-            problem = str(error)
-        self._findings.errors.append(problem)
+        self._findings.db_ok &= not isinstance(error, DatabaseUnreachableError)
+        self._findings.errors.append(str(error))
 
     async def _schema(self, database: Database) -> None:
         missing = [table.name for table in await database.rows(missing_tables, names=[_RECORD, *_TABLES])]
@@ -230,11 +215,7 @@ class _Inspection:
         self._findings.migrations_ok = True
 
     async def _locks(self, database: Database) -> None:
-        if not await session_locks_work(database):
-            self._findings.warnings.append(
-                "session locks do not hold through the connection pooler, so two runs may work on one phase at once: "
-                f"{_PAST_THE_POOLER}"
-            )
+        await try_session_locks(database)
 
     async def _waiting(self, database: Database) -> None:
         now = await database_now(database)

@@ -140,14 +140,46 @@ async def test_embedded_database_that_cannot_start_is_one_of_several_errors(alon
 
 
 @needs_pooler
-async def test_pooler_in_the_way_is_told_at_every_start(alone: CommandLine, postgresql: psycopg.Connection):
-    """The first start finds that locks do not hold, the next one what the first has left prepared (R-1)."""
-    with pooler(postgresql, "transaction") as url:
-        answers = [await alone("preflight", "--json", DATABASE_URL=url, **WELL_SET, **TELEGRAM) for _ in range(3)]
+@pytest.mark.parametrize(
+    ("mode", "beginning"),
+    [("transaction", "session locks do not hold"), ("statement", "the connection pooler refuses: transaction blocks")],
+)
+async def test_pooler_in_the_way_is_told_at_every_start(
+    alone: CommandLine, postgresql: psycopg.Connection, mode: str, beginning: str
+):
+    """Whether locks go astray or what an earlier process left prepared: the same line, in preflight and run (R-1)."""
+    with pooler(postgresql, mode) as url:
+        alone.settings |= {"DATABASE_URL": url, **WELL_SET, **TELEGRAM}
+        answers = [await alone("preflight", "--json") for _ in range(3)]
+        runs = [await alone("run", "--json") for _ in range(3)]
     for answer in answers:
         (line,) = answer.json["errors"] + answer.json["warnings"]
-        assert line.startswith(("session locks do not hold", "the connection pooler mixes up")), line
-        assert line.endswith("pooler in session mode")
+        assert line.startswith(beginning), line
+        assert "pooler in session mode" in line
+        assert not re.search("42P05|26000", answer.out)
+    for run in runs:
+        assert (run.code, run.json["error"]) == (1, line)
+
+
+async def test_terminal_reads_right_when_migrations_are_pending(
+    alerts_engine: CommandLine, postgresql: psycopg.Connection
+):
+    """A cross stands before what is wrong, never before what should be (section 3)."""
+    postgresql.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0001%'")
+    postgresql.commit()
+    shown = await alerts_engine.on_terminal("preflight", code=1, COLUMNS="300", **WELL_SET, **TELEGRAM)
+    assert re.search("✓ +the database answers", shown)
+    assert re.search(r"✗ +1 migration is pending \(0001", shown)
+    assert "every migration is applied" not in shown
+
+
+async def test_terminal_reads_right_when_the_database_is_down(alone: CommandLine):
+    """What is not known is not said (R-2)."""
+    shown = await alone.on_terminal("preflight", code=1, COLUMNS="300", DATABASE_URL=UNREACHABLE, **WELL_SET)
+    assert re.search("✗ +no connection to the database at 127.0.0.1:1: Connection refused", shown)
+    assert re.search("✗ +no channel is configured", shown)
+    for line in ("the database answers", "migration", "secret"):
+        assert line not in shown
 
 
 async def test_unknown_phase_is_wrong_usage(alone: CommandLine):

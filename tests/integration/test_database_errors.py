@@ -18,6 +18,7 @@ from alerts_engine.statements import command, read_rule
 from tests.conftest import url_of
 from tests.support.chains import chain, chain_text
 from tests.support.postgres15 import Server15, server15
+from tests.support.roles import PASSWORD, role
 from tests.support.world import NOW, add_user, prepared, settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from alerts_engine.database import Database
 
 ADDRESS = "very.private@example.com"
-PASSWORD = "S3cr3tWord"
 USER = "somebodyelse"
 Client = "Callable[[str], Awaitable[None]]"
 
@@ -170,16 +170,12 @@ async def test_a_database_that_is_not_there_is_named(client: Client, postgresql:
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_role_that_has_no_connection_left_is_told(client: Client, postgresql: psycopg.Connection):
     """Too many connections for a role that is not named."""
-    db = prepared(postgresql)
-    db.execute(f"CREATE ROLE {USER} LOGIN CONNECTION LIMIT 0 PASSWORD '{PASSWORD}'")
-    try:
-        url = f"postgresql://{USER}:{PASSWORD}@/{db.info.dbname}?host={db.info.host}"
+    with role(prepared(postgresql), options="CONNECTION LIMIT 0") as url:
         error = await refusal(client, url)
-    finally:
-        db.execute(f"DROP ROLE {USER}")
     assert "too many connections for role" in str(error)
-    assert USER not in chain_text(error)
-    assert PASSWORD not in chain_text(error)
+    text = chain_text(error)
+    assert PASSWORD not in text
+    assert "role_of_" not in text
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -281,21 +277,11 @@ async def test_sentences_about_states_and_rights_are_kept(
     async with connect(database_url) as database:
         read_only = await failed(database.run(insert))
     assert "cannot execute INSERT in a read-only transaction (SQLSTATE 25006): DATABASE_URL must lead to" in read_only
-    as_role = await role(db, "reader", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
-    async with connect(as_role) as database:
-        await database.run(statement_of("ok", "SET default_transaction_read_only = off", monkeypatch, tmp_path))
-        forbidden = await failed(database.run(insert))
+    db.execute(f"ALTER DATABASE {db.info.dbname} RESET default_transaction_read_only")
+    with role(db, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}") as url:
+        async with connect(url) as database:
+            forbidden = await failed(database.run(insert))
     assert "permission denied for table alerts_engine_runs (SQLSTATE 42501): grant it" in forbidden
-
-
-async def role(db: psycopg.Connection, name: str, *grants: str) -> str:
-    """The URL of a role of this test's database alone."""
-    own = f"{name}_{db.info.dbname}"
-    db.execute(f"DROP ROLE IF EXISTS {own}")
-    db.execute(f"CREATE ROLE {own} LOGIN PASSWORD '{PASSWORD}'")
-    for grant in grants:
-        db.execute(grant.replace(f"TO {name}", f"TO {own}"))
-    return f"postgresql://{own}:{PASSWORD}@/{db.info.dbname}?host={db.info.host}"
 
 
 async def test_what_ended_a_connection_is_told_not_the_rollback_behind_it(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from alerts_engine import Phase, schema
-from alerts_engine.database import Database, connect
+from alerts_engine import AlertsEngine, Phase, schema
+from alerts_engine.database import Database
+from alerts_engine.errors import PoolerError
 from alerts_engine.operations.preflight import preflight
-from alerts_engine.session_locks import session_locks_work
+from alerts_engine.session_locks import check_session_locks, session_locks_hold
 from alerts_engine.statements import folder, migration_ids
 from tests.support import legacy
 from tests.support.pooler import needs_pooler, pooler
@@ -146,7 +147,14 @@ async def test_one_pending_migration(database_url: str, postgresql: psycopg.Conn
     prepared(postgresql).execute("DELETE FROM _yoyo_migration WHERE migration_id = %s", [migration_ids()[-1]])
     found = await look(database_url)
     assert not found.migrations_ok
-    assert only(found.errors).startswith(f"1 migration(s) are pending ({migration_ids()[-1]}")
+    assert only(found.errors) == f"1 migration is pending ({migration_ids()[-1]}): run alerts-engine migrate"
+
+
+async def test_several_pending_migrations(database_url: str, postgresql: psycopg.Connection):
+    """How many, and where they begin (R-1)."""
+    prepared(postgresql).execute("DELETE FROM _yoyo_migration WHERE migration_id = ANY(%s)", [[*migration_ids()[-3:]]])
+    found = await look(database_url)
+    assert only(found.errors) == f"3 migrations are pending, from {migration_ids()[-3]} on: run alerts-engine migrate"
 
 
 async def test_missing_table_is_named(database_url: str, postgresql: psycopg.Connection):
@@ -271,12 +279,13 @@ async def test_rule_with_a_built_in_name_is_named(database_url: str, tmp_path: P
 
 # --- a pooler between -----------------------------------------------------------------------------------------------
 
+LENDING = [("transaction",), ("transaction", "server_round_robin = 1"), ("transaction", "default_pool_size = 1")]
+
 
 @pytest.fixture
 async def through_pooler(postgresql: psycopg.Connection, request: pytest.FixtureRequest):
-    """A pool through PgBouncer that keeps no prepared statements, which would fail before any lock did."""
-    mode, *more = request.param
-    with pooler(postgresql, mode, *more) as url:
+    """A pool through PgBouncer without prepared statements: as if the pooler kept them, which newer ones can."""
+    with pooler(postgresql, *request.param) as url:
         pool = await asyncpg.create_pool(url, min_size=1, max_size=2, statement_cache_size=0)
         yield Database(pool)
         pool.terminate()
@@ -284,42 +293,101 @@ async def through_pooler(postgresql: psycopg.Connection, request: pytest.Fixture
 
 @needs_pooler
 @pytest.mark.parametrize(
-    ("through_pooler", "works"),
-    [
-        (("session",), True),
-        (("transaction",), False),
-        (("transaction", "server_round_robin = 1"), False),
-        (("transaction", "default_pool_size = 1"), False),
-    ],
+    ("through_pooler", "hold"),
+    [(("session",), True), *((mode, False) for mode in LENDING)],
     indirect=["through_pooler"],
 )
-async def test_pooler_that_lends_connections_is_found_out(through_pooler: Database, works: bool):
-    """Tested on a lock, not guessed from a port or a name (R-1)."""
+async def test_pooler_that_lends_connections_is_found_out(through_pooler: Database, hold: bool):
+    """Tried on a lock, not guessed from a port or a name; in a run, too (R-1, L-1)."""
     for _ in range(3):
-        assert await session_locks_work(through_pooler) is works
+        assert await session_locks_hold(through_pooler) is hold
+    assert not await through_pooler.is_direct()
+    if hold:
+        await check_session_locks(through_pooler)
+    else:
+        with pytest.raises(PoolerError, match="session mode"):
+            await check_session_locks(through_pooler)
 
 
-async def test_session_locks_work_without_a_pooler(database_url: str):
-    """No warning where there is nothing to warn of (R-1)."""
-    async with connect(database_url, most_connections=2) as database:
-        assert await session_locks_work(database)
+async def test_without_a_pooler_a_run_asks_for_one_thing_only(database_url: str):
+    """Who answers is who was called: no lock has to be tried, and an empty run stays as short as it was (L-1)."""
+    asked: list[str] = []
+
+    async def listen(connection: asyncpg.Connection) -> None:
+        connection.add_query_logger(lambda query: asked.append(query.query))
+
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2, init=listen) as pool:
+        assert await session_locks_hold(Database(pool))
+        asked.clear()
+        await check_session_locks(Database(pool))
+    assert [query for query in asked if "RESET" not in query] == ["SELECT pg_backend_pid() AS pid"]
+
+
+async def said_by_run(url: str) -> str | None:
+    """The error that a run ends with before it has begun anything."""
+    try:
+        async with AlertsEngine(settings(url, **WELL_SET)) as engine:
+            assert (await engine.run()).error is None
+    except PoolerError as error:
+        return str(error)
+    return None
 
 
 @needs_pooler
-@pytest.mark.parametrize(("mode", "said"), [("session", False), ("transaction", True)])
-async def test_preflight_tells_of_a_pooler_in_its_way(postgresql: psycopg.Connection, mode: str, said: bool):
-    """A line that says what to do, whether its locks or already its prepared statements go astray (R-1)."""
-    with pooler(postgresql, mode) as url:
+@pytest.mark.parametrize("mode", LENDING)
+async def test_preflight_and_run_say_the_same_of_a_pooler(
+    postgresql: psycopg.Connection, mode: tuple[str, ...], database_url: str
+):
+    """One error, whichever sign of it they meet first; nothing was begun (R-1, L-1)."""
+    with pooler(postgresql, *mode) as url:
+        found = [await look(url) for _ in range(3)]
+        said = {await said_by_run(url) for _ in range(3)}
+    (error,) = {only(one.errors) for one in found}
+    assert said == {error}
+    assert error.startswith("session locks do not hold through the connection pooler")
+    assert error.endswith("point DATABASE_URL at PostgreSQL itself, or at a pooler in session mode")
+    assert prepared(postgresql).execute("SELECT FROM alerts_engine_runs").rowcount == 0
+
+
+@needs_pooler
+async def test_statement_mode_names_itself(postgresql: psycopg.Connection):
+    """In its own words, in preflight and in a run (R-1)."""
+    with pooler(postgresql, "statement") as url:
+        errors = [only((await look(url)).errors) for _ in range(3)]
+        errors += [str(await said_by_run(url)) for _ in range(3)]
+    for error in errors:
+        assert error.startswith(
+            "the connection pooler refuses: transaction blocks not allowed in statement pooling mode (SQLSTATE 08P01)"
+        )
+        assert "session mode" in error
+
+
+@needs_pooler
+async def test_a_pooler_in_session_mode_is_as_good_as_none(postgresql: psycopg.Connection):
+    """Nothing is said, and the run runs (R-1)."""
+    with pooler(postgresql, "session") as url:
         found = await look(url)
-    lines = [*found.errors, *found.warnings]
-    assert any("connection pooler" in line and "session mode" in line for line in lines) is said
-    assert found.ok or said
+        assert await said_by_run(url) is None
+    assert (found.errors, found.warnings) == ([], [])
 
 
 @needs_pooler
-async def test_preflight_tells_of_a_pooler_that_refuses(postgresql: psycopg.Connection):
+@pytest.mark.parametrize("more", ["work_mem=64MB", "search_path=somewhere"])
+async def test_what_a_pooler_refuses_is_told(postgresql: psycopg.Connection, more: str):
     """A setting in the URL that PgBouncer does not let through is an error that says where to look (R-1)."""
     with pooler(postgresql, "session") as url:
-        found = await look(f"{url}{'&' if '?' in url else '?'}work_mem=64MB")
+        found = await look(f"{url}&{more}")
+        said = await said_by_run(f"{url}&{more}")
     assert not found.db_ok
-    assert "ignore_startup_parameters" in only(found.errors)
+    error = only(found.errors)
+    assert error == said
+    assert f"unsupported startup parameter: {more.split('=', 1)[0]}" in error
+    assert "ignore_startup_parameters" in error
+
+
+async def test_the_client_that_migrates_prepares_nothing(database_url: str):
+    """However often it waits for another that migrates: behind a pooler it would meet another session (DB-2)."""
+    with schema._connection(database_url) as connection:
+        for _ in range(20):
+            connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [schema.LOCK_KEY])
+        assert connection.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
