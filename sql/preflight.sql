@@ -10,6 +10,84 @@ SELECT n.name
  WHERE to_regclass(quote_ident(n.name)) IS NULL
  ORDER BY n.name;
 
+-- name: schemas_off_the_path
+-- Schemas that have a table of this name, but are not searched: not in the search_path, or closed to this role.
+--   $1 name text
+-- returns: TableName, many
+-- again: safe; reads only
+SELECT n.nspname::text AS name
+  FROM pg_class AS c
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relname::text = $1
+   AND c.relkind IN ('r', 'p')
+   AND n.nspname <> ALL (current_schemas(true))
+ ORDER BY n.nspname;
+
+-- name: doubled_tables
+-- Which of these tables are in several schemas that are searched: the first one is used. Temporary tables come first.
+--   $1 names  text[]
+--   $2 record text   the record of migrations, which is where the migrated tables are
+-- returns: Doubled, many
+-- again: safe; reads only
+SELECT c.relname::text AS name,
+       array_agg(n.nspname::text ORDER BY path.place) AS schemas,
+       (SELECT r.relnamespace::regnamespace::text FROM pg_class AS r WHERE r.oid = to_regclass(quote_ident($2)))
+           AS migrated
+  FROM unnest(current_schemas(true)) WITH ORDINALITY AS path(schema, place)
+  JOIN pg_namespace AS n ON n.nspname = path.schema
+  JOIN pg_class AS c ON c.relnamespace = n.oid
+ WHERE c.relname::text = ANY ($1)
+   AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ GROUP BY c.relname
+HAVING count(*) > 1
+ ORDER BY c.relname;
+
+-- name: server_state
+-- Whether anything can be written here.
+-- returns: ServerState, one
+-- again: safe; reads only
+SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::bool AS read_only;
+
+-- name: lacking_privileges
+-- Which of these privileges this role does not have, and the sequences behind the tables it inserts into. A privilege on
+-- some columns counts; identity columns need none on their sequence.
+--   $1 names      text[]
+--   $2 privileges text[]   one for each name; a name may come several times
+-- returns: Lacking, many
+-- again: safe; reads only
+WITH needed AS (
+    SELECT to_regclass(quote_ident(n.name)) AS id, n.name, n.privilege, n.place
+      FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n(name, privilege, place)
+), lacking AS (
+    SELECT n.name, n.privilege, n.place
+      FROM needed AS n
+     WHERE n.id IS NOT NULL
+       AND NOT has_any_column_privilege(n.id, n.privilege)
+     UNION ALL
+    SELECT 'sequence ' || s.oid::regclass::text, 'USAGE', n.place
+      FROM needed AS n
+      JOIN pg_attrdef AS d ON d.adrelid = n.id
+      JOIN pg_depend AS p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
+      JOIN pg_class AS s ON s.oid = p.refobjid
+     WHERE n.privilege = 'INSERT'
+       AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') ELSE FALSE END
+)
+SELECT l.name, array_agg(l.privilege ORDER BY l.place) AS privileges
+  FROM lacking AS l
+ GROUP BY l.name
+ ORDER BY min(l.place);
+
+-- name: row_security
+-- Of which of these tables policies may hide rows from this role.
+--   $1 names text[]
+-- returns: TableName, many
+-- again: safe; reads only
+SELECT n.name
+  FROM unnest($1::text[]) AS n(name)
+ WHERE to_regclass(quote_ident(n.name)) IS NOT NULL
+   AND row_security_active(to_regclass(quote_ident(n.name)))
+ ORDER BY n.name;
+
 -- name: held_deliveries
 -- Queued deliveries that the application left behind; they are due never, until an operator says otherwise.
 -- returns: Held, one

@@ -5,64 +5,20 @@ It names variables, never values; it works with the database down, and it change
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.channels import channels
-from alerts_engine.database import connect, database_now
-from alerts_engine.errors import AlertsEngineError, DatabaseError, DatabaseUnreachableError, RuleError, SchemaError
-from alerts_engine.phases.fan_out import events_outside_window
-from alerts_engine.phases.rules import find_events
+from alerts_engine.operations.preflight_database import inspect_database
 from alerts_engine.rendering import check_templates
-from alerts_engine.schema import check_migrated
-from alerts_engine.session_locks import try_session_locks
 from alerts_engine.settings import variable_name
-from alerts_engine.statements import migration_ids, rule_files, statement
-from alerts_engine.types import SINCE_HOURS, Channel, Phase
+from alerts_engine.statements import rule_files
+from alerts_engine.types import Channel, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
-    from alerts_engine.database import Database
     from alerts_engine.settings import SettingProblem, Settings
-    from alerts_engine.statements import RuleFile
-
-_RECORD = "_yoyo_migration"
-_TABLES = (
-    "events", "risk_events", "risk_indices", "asset_risk", "users", "user_plans", "plan_settings", "user_alert_prefs",
-    "alert_events", "user_alert_deliveries", "user_alert_quotas", "user_alert_digests", "user_alert_digest_items",
-    "user_notification_settings", "user_channel_preferences", "alerts_engine_runs", "alerts_engine_run_items",
-)  # fmt: skip
-"""SPEC DB-5 and DB-6, and what the quotas are counted in."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableName:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    deliveries: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownUser:
-    user_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class OddPlan:
-    plan: str
-    parts: list[str]
-
-
-missing_tables = statement("preflight", "missing_tables", TableName)
-held_deliveries = statement("preflight", "held_deliveries", Held)
-unknown_users = statement("preflight", "unknown_users", UnknownUser)
-odd_plans = statement("preflight", "odd_plans", OddPlan)
 
 
 @dataclass(slots=True)
@@ -110,7 +66,7 @@ async def preflight(
         findings.warnings += _broken_templates(settings)
     if settings.database_url is not None:
         usable = [rule for rule in rules if not rule.problem]
-        await _Inspection(findings, settings, usable).inspect(settings.database_url.get_secret_value())
+        await inspect_database(findings, settings, usable)
     elif "DATABASE_URL" not in broken:
         findings.errors.append("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
     return findings
@@ -163,105 +119,3 @@ def _broken_templates(settings: Settings) -> Iterator[str]:
     for problem in check_templates(settings.templates_dir) if settings.templates_dir else []:
         line = "" if problem.line is None else f", line {problem.line}"
         yield f"template {problem.file}{line}: {problem.problem}; the built-in one is used"
-
-
-# --- database -------------------------------------------------------------------------------------------------------
-
-
-class _Inspection:
-    """Looks into the database; what goes wrong at one place keeps no other from being looked at."""
-
-    def __init__(self, findings: Findings, settings: Settings, rules: Sequence[RuleFile]) -> None:
-        self._findings = findings
-        self._settings = settings
-        self._rules = rules
-
-    async def inspect(self, url: str) -> None:
-        try:
-            async with connect(url, most_connections=2) as database:
-                self._findings.db_ok = True
-                await self._inspect(database)
-        except AlertsEngineError as error:
-            self._report(error)
-
-    async def _inspect(self, database: Database) -> None:
-        await self._try(self._schema(database))
-        await self._try(self._locks(database))
-        if self._findings.migrations_ok:
-            await self._try(self._waiting(database))
-            await self._try(self._allowlist(database))
-            await self._try(self._plans(database))
-            await self._try(self._try_rules(database))
-
-    async def _try(self, look: Awaitable[None]) -> None:
-        try:
-            await look
-        except AlertsEngineError as error:
-            self._report(error)
-
-    def _report(self, error: AlertsEngineError) -> None:
-        self._findings.db_ok &= not isinstance(error, DatabaseUnreachableError)
-        self._findings.errors.append(str(error))
-
-    async def _schema(self, database: Database) -> None:
-        missing = [table.name for table in await database.rows(missing_tables, names=[_RECORD, *_TABLES])]
-        if _RECORD in missing:
-            raise SchemaError(f"all {len(migration_ids())} migrations are pending: run alerts-engine migrate")
-        await check_migrated(database)
-        if missing:
-            raise SchemaError(
-                f"table(s) missing although no migration is pending: {', '.join(missing)}; restore them from a backup"
-            )
-        self._findings.migrations_ok = True
-
-    async def _locks(self, database: Database) -> None:
-        await try_session_locks(database)
-
-    async def _waiting(self, database: Database) -> None:
-        now = await database_now(database)
-        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
-        if outside:
-            self._findings.warnings.append(
-                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
-                "run --phase b --since-hours 0 fans them out"
-            )
-        held = (await database.row(held_deliveries)).deliveries
-        if held:
-            self._findings.warnings.append(
-                f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
-                "next_retry_at to NULL to have them sent, or their status to 'skipped'"
-            )
-
-    async def _allowlist(self, database: Database) -> None:
-        allowed = self._settings.send_allowlist_user_ids or ()
-        unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
-        if unknown:
-            ids = ", ".join(str(user.user_id) for user in unknown)
-            self._findings.warnings.append(f"ALERTS_SEND_ALLOWLIST_USER_IDS names users that do not exist: {ids}")
-
-    async def _plans(self, database: Database) -> None:
-        for odd in await database.rows(odd_plans):
-            self._findings.warnings.append(
-                f"plan_settings of {odd.plan}: delivery_config cannot be understood at {', '.join(odd.parts)}, "
-                "which counts as missing"
-            )
-
-    async def _try_rules(self, database: Database) -> None:
-        now, zone = await database_now(database), self._settings.time_zone
-        for rule in self._rules:
-            try:
-                await _try_rule(database, rule, now, zone)
-            except (RuleError, DatabaseError) as error:
-                self._findings.warnings.append(f"rule {rule.path.name}: {error}")
-
-
-async def _try_rule(database: Database, rule: RuleFile, now: datetime, zone: str) -> None:
-    """Try ``rule`` without its rows, since they may take long: what is wrong with it is known without them.
-
-    What does not work inside another query, such as a comment after the semicolon, is then run as it stands.
-    """
-    text = f"SELECT * FROM (\n{rule.text}\n) AS found LIMIT 0"  # noqa: S608 - the operator's own file
-    try:
-        await find_events(database, replace(rule, text=text), now=now, time_zone=zone)
-    except (RuleError, DatabaseError):
-        await find_events(database, rule, now=now, time_zone=zone)

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from alerts_engine.operations.preflight import Findings
 
-_DATABASE = {True: ("✓", "the database answers"), False: ("✗", "the database does not answer")}
-_MIGRATIONS = {True: ("✓", "every migration is applied"), False: ("✗", "migrations are not known to be applied")}
-
 
 def preflight_marks(findings: Findings) -> Marked:
     """What is well, what is wrong, and what may be."""
@@ -24,10 +21,13 @@ def preflight_marks(findings: Findings) -> Marked:
 
 
 def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
+    """What is well has a line of its own; what is not is told by its error, in the same place."""
     found = findings.as_json()
-    yield _DATABASE[findings.db_ok]
-    yield _MIGRATIONS[findings.migrations_ok]
+    if findings.db_ok:
+        yield "✓", "the database answers"
+    if findings.migrations_ok:
+        yield "✓", "every migration is applied"
+    yield from (("✗", error) for error in found["errors"])
     for channel, is_configured in findings.channels_configured.items():
         yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
-    yield from (("✗", error) for error in found["errors"])
     yield from (("!", warning) for warning in found["warnings"])

@@ -1,0 +1,287 @@
+"""What preflight finds in the database; what goes wrong at one place keeps no other from being looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from alerts_engine.database import connect, database_now
+from alerts_engine.errors import (
+    AlertsEngineError,
+    DatabaseError,
+    DatabaseUnreachableError,
+    PoolerError,
+    RuleError,
+    SchemaError,
+)
+from alerts_engine.phases.fan_out import events_outside_window
+from alerts_engine.phases.rules import find_events
+from alerts_engine.schema import check_migrated
+from alerts_engine.session_locks import try_session_locks
+from alerts_engine.statements import migration_ids, statement
+from alerts_engine.types import SINCE_HOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+    from datetime import datetime
+
+    from alerts_engine.database import Database
+    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.settings import Settings
+    from alerts_engine.statements import RuleFile
+
+_RECORD = "_yoyo_migration"
+PRIVILEGES = {
+    "events": ("SELECT",),
+    "risk_events": ("SELECT",),
+    "risk_indices": ("SELECT",),
+    "asset_risk": ("SELECT",),
+    "users": ("SELECT", "UPDATE"),
+    "user_plans": ("SELECT",),
+    "plan_settings": ("SELECT",),
+    "user_alert_prefs": ("SELECT",),
+    "alert_events": ("SELECT", "INSERT", "UPDATE"),
+    "user_alert_deliveries": ("SELECT", "INSERT", "UPDATE"),
+    "user_alert_quotas": ("SELECT", "INSERT", "UPDATE"),
+    "user_alert_digests": ("SELECT", "INSERT", "UPDATE"),
+    "user_alert_digest_items": ("SELECT", "INSERT"),
+    "user_notification_settings": ("SELECT",),
+    "user_channel_preferences": ("SELECT",),
+    "alerts_engine_runs": ("SELECT", "INSERT", "UPDATE"),
+    "alerts_engine_run_items": ("SELECT", "INSERT"),
+    _RECORD: ("SELECT",),
+}
+"""The tables of SPEC DB-5 and DB-6, and what the engine's statements need of each; a test holds it against them."""
+
+_SOURCES = frozenset(list(PRIVILEGES)[:8])
+"""The application's own, where another table of the name may be meant."""
+
+_PERMISSION_DENIED = "42501"
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    standby: bool
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    name: str
+    privileges: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    name: str
+    schemas: list[str]
+    migrated: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownUser:
+    user_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class OddPlan:
+    plan: str
+    parts: list[str]
+
+
+server_state = statement("preflight", "server_state", ServerState)
+missing_tables = statement("preflight", "missing_tables", TableName)
+schemas_off_the_path = statement("preflight", "schemas_off_the_path", TableName)
+doubled_tables = statement("preflight", "doubled_tables", Doubled)
+lacking_privileges = statement("preflight", "lacking_privileges", Lacking)
+row_security = statement("preflight", "row_security", TableName)
+held_deliveries = statement("preflight", "held_deliveries", Held)
+unknown_users = statement("preflight", "unknown_users", UnknownUser)
+odd_plans = statement("preflight", "odd_plans", OddPlan)
+
+
+async def inspect_database(findings: Findings, settings: Settings, rules: Sequence[RuleFile]) -> None:
+    """Add to ``findings`` what the database of ``settings`` has against a run with ``rules``."""
+    if settings.database_url is None:
+        return
+    inspection = _Inspection(findings, settings, rules)
+    try:
+        async with connect(settings.database_url.get_secret_value(), most_connections=2) as database:
+            findings.db_ok = True
+            await inspection.look_around(database)
+    except AlertsEngineError as error:
+        inspection.report(error)
+
+
+class _Inspection:
+    """One connection's worth of looks."""
+
+    def __init__(self, findings: Findings, settings: Settings, rules: Sequence[RuleFile]) -> None:
+        self._findings = findings
+        self._settings = settings
+        self._rules = rules
+        self._lacking: set[str] = set()
+
+    async def look_around(self, database: Database) -> None:
+        await self._try(try_session_locks(database))
+        await self._try(self._server(database))
+        await self._try(self._privileges(database))
+        await self._try(self._schema(database))
+        await self._try(self._search_path(database))
+        if self._findings.migrations_ok:
+            await self._try(self._waiting(database))
+            await self._try(self._allowlist(database))
+            await self._try(self._plans(database))
+            await self._try(self._try_rules(database))
+
+    async def _try(self, look: Awaitable[None]) -> None:
+        try:
+            await look
+        except AlertsEngineError as error:
+            self.report(error)
+
+    def report(self, error: AlertsEngineError) -> None:
+        """Note an error, unless an earlier look has said it better."""
+        sqlstate = getattr(error, "sqlstate", None)
+        if isinstance(error, DatabaseUnreachableError):
+            told = not self._findings.db_ok and isinstance(error, PoolerError) and bool(self._findings.errors)
+            self._findings.db_ok = False
+        else:
+            told = sqlstate == _PERMISSION_DENIED and bool(self._lacking)
+        if not told:
+            self._findings.errors.append(str(error))
+
+    def _warn(self, text: str) -> None:
+        self._findings.warnings.append(text)
+
+    # --- the server, the role, the tables -------------------------------------------------------------------------
+
+    async def _server(self, database: Database) -> None:
+        state = await database.row(server_state)
+        if state.standby:
+            raise DatabaseError(
+                "the server is a standby, which can only be read: DATABASE_URL must lead to the primary (of several "
+                "hosts, target_session_attrs=read-write picks it)"
+            )
+        if state.read_only:
+            raise DatabaseError(
+                "transactions can only read here: default_transaction_read_only is on for this server, database or "
+                "role; set it to off"
+            )
+
+    async def _privileges(self, database: Database) -> None:
+        pairs = [(table, privilege) for table, needed in PRIVILEGES.items() for privilege in needed]
+        lacking = await database.rows(
+            lacking_privileges, names=[name for name, _ in pairs], privileges=[privilege for _, privilege in pairs]
+        )
+        self._lacking = {one.name for one in lacking if "SELECT" in one.privileges}
+        if lacking:
+            grants = "; ".join(f"{', '.join(one.privileges)} on {one.name}" for one in lacking)
+            raise DatabaseError(f"the role of DATABASE_URL lacks privileges, so grant it {grants}")
+        for table in await database.rows(row_security, names=list(PRIVILEGES)):
+            self._warn(
+                f"row-level security is active on {table.name} for the role of DATABASE_URL: rows that its policies "
+                "hide do not exist for the engine; BYPASSRLS shows them all"
+            )
+
+    async def _schema(self, database: Database) -> None:
+        missing = [table.name for table in await database.rows(missing_tables, names=list(PRIVILEGES))]
+        if _RECORD in missing:
+            raise SchemaError(await self._no_record(database))
+        if _RECORD in self._lacking:
+            return
+        await check_migrated(database)
+        if missing:
+            raise SchemaError(
+                f"{_are_missing(missing)} although no migration is pending: restore from a backup what is gone"
+            )
+        self._findings.migrations_ok = True
+
+    async def _no_record(self, database: Database) -> str:
+        elsewhere = [schema.name for schema in await database.rows(schemas_off_the_path, name=_RECORD)]
+        if not elsewhere:
+            return f"all {len(migration_ids())} migrations are pending: run alerts-engine migrate"
+        return (
+            f"migrated tables are there, but out of sight, in the schema {' and '.join(elsewhere)}: put it into the "
+            "search_path of the role of DATABASE_URL, and grant the role USAGE on it"
+        )
+
+    async def _search_path(self, database: Database) -> None:
+        for table in await database.rows(doubled_tables, names=list(PRIVILEGES), record=_RECORD):
+            first, *others = table.schemas
+            if table.migrated in others:
+                self._findings.errors.append(
+                    f"table {table.name} in schema {first} hides the migrated one in schema {table.migrated}: put "
+                    f"{table.migrated} first in the search_path, or rename the other table"
+                )
+            elif table.name in _SOURCES or table.name == _RECORD:
+                self._warn(
+                    f"table {table.name} is in several schemas of the search_path ({', '.join(table.schemas)}): the "
+                    f"engine uses the one in {first}"
+                )
+
+    # --- what is in the tables ------------------------------------------------------------------------------------
+
+    async def _waiting(self, database: Database) -> None:
+        now = await database_now(database)
+        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
+        if outside:
+            self._warn(
+                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
+                "run --phase b --since-hours 0 fans them out"
+            )
+        held = (await database.row(held_deliveries)).deliveries
+        if held:
+            self._warn(
+                f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
+                "next_retry_at to NULL to have them sent, or their status to 'skipped'"
+            )
+
+    async def _allowlist(self, database: Database) -> None:
+        allowed = self._settings.send_allowlist_user_ids or ()
+        unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
+        if unknown:
+            ids = ", ".join(str(user.user_id) for user in unknown)
+            self._warn(f"ALERTS_SEND_ALLOWLIST_USER_IDS names users that do not exist: {ids}")
+
+    async def _plans(self, database: Database) -> None:
+        for odd in await database.rows(odd_plans):
+            self._warn(
+                f"plan_settings of {odd.plan}: delivery_config cannot be understood at {', '.join(odd.parts)}, "
+                "which counts as missing"
+            )
+
+    async def _try_rules(self, database: Database) -> None:
+        now, zone = await database_now(database), self._settings.time_zone
+        for rule in self._rules:
+            try:
+                await _try_rule(database, rule, now, zone)
+            except (RuleError, DatabaseError) as error:
+                self._warn(f"rule {rule.path.name}: {error}")
+
+
+def _are_missing(tables: list[str]) -> str:
+    return f"table {tables[0]} is missing" if len(tables) == 1 else f"tables {', '.join(tables)} are missing"
+
+
+async def _try_rule(database: Database, rule: RuleFile, now: datetime, zone: str) -> None:
+    """Try ``rule`` without its rows, since they may take long: what is wrong with it is known without them.
+
+    What does not work inside another query, such as a comment after the semicolon, is then run as it stands.
+    """
+    text = f"SELECT * FROM (\n{rule.text}\n) AS found LIMIT 0"  # noqa: S608 - the operator's own file
+    try:
+        await find_events(database, replace(rule, text=text), now=now, time_zone=zone)
+    except (RuleError, DatabaseError):
+        await find_events(database, rule, now=now, time_zone=zone)
