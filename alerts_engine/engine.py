@@ -96,8 +96,8 @@ class AlertsEngine:
     ) -> RunReport:
         """Run ``phase`` and report; ``now`` (aware) replays another moment. A phase's failure is in the report.
 
-        Setting ``stopping`` ends this run as :meth:`request_stop` does. Raises :class:`SchemaError` or
-        :class:`DatabaseUnreachableError` when nothing could be begun.
+        Setting ``stopping`` ends this run as :meth:`request_stop` does. Raises :class:`SettingsError` for an argument
+        out of range, :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun.
         """
         run = Run(
             self.database,

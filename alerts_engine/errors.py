@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -12,8 +12,22 @@ class AlertsEngineError(Exception):
     """Base of every error the engine raises on purpose; the command line prints its text as one line, exit 1."""
 
 
+class SettingProblem(NamedTuple):
+    """Why a setting cannot be used, in a sentence that names its variable and never shows the value.
+
+    Settings that contradict each other have one problem; one of the ``.env`` file as a whole has no variables.
+    """
+
+    variables: tuple[str, ...]
+    text: str
+
+
 class SettingsError(AlertsEngineError):
     """One or more settings cannot be used; names the variables, never their values (SPEC section 4)."""
+
+    def __init__(self, message: str, problems: tuple[SettingProblem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class StatementError(AlertsEngineError):

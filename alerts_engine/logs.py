@@ -25,7 +25,12 @@ def configure_logging(*, secrets: Iterable[str] = (), as_json: bool = False, lev
     redaction = Redaction(secrets)
     renderer: Any = structlog.processors.JSONRenderer(serializer=_json_line)
     if not as_json:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            sort_keys=False,
+            # The default one shows local variables.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -50,3 +55,19 @@ def _visible_values(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 def _json_line(event: EventDict, **options: Any) -> str:
     return visible_in_json(json.dumps(event, ensure_ascii=False, **options))
+
+
+class _FromOtherLibraries(logging.Handler):
+    """What other libraries log with the standard library goes the same way as our lines, and is redacted like them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        tell = log.error if record.levelno >= logging.ERROR else log.warning
+        tell(record.getMessage(), exc_info=record.exc_info)
+
+
+def redact_other_libraries() -> None:
+    """Take over the warnings and errors of the standard library's loggers; for a process that is the engine's alone."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _FromOtherLibraries) for handler in root.handlers):
+        root.addHandler(_FromOtherLibraries(logging.WARNING))

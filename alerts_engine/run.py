@@ -26,7 +26,8 @@ from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, 
 from alerts_engine.run_warnings import warnings_of
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import check_session_locks
-from alerts_engine.types import SINCE_HOURS, Phase
+from alerts_engine.settings import MOST_ROWS_A_CLAIM
+from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,7 +42,7 @@ log = structlog.get_logger("alerts_engine")
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run is asked for. Raises :class:`SettingsError` for a ``now`` without a time zone."""
+    """What a run is asked for. Raises :class:`SettingsError` for a number out of range, or a ``now`` without a zone."""
 
     phase: Phase = Phase.ALL
     dry_run: bool = False
@@ -53,6 +54,10 @@ class RunRequest:
     def __post_init__(self) -> None:
         if self.now is not None and self.now.tzinfo is None:
             raise SettingsError("now must have a time zone, such as 2022-02-24T10:00:00+00:00")
+        if not 0 <= self.since_hours <= MOST_SINCE_HOURS:  # not a number is in no range
+            raise SettingsError(f"since_hours must be a number from 0 to {MOST_SINCE_HOURS}")
+        if self.batch_size is not None and not 1 <= self.batch_size <= MOST_ROWS_A_CLAIM:
+            raise SettingsError(f"batch_size must be a whole number from 1 to {MOST_ROWS_A_CLAIM}")
 
 
 class _Undo(Exception):  # noqa: N818 - not an error: it ends the dry run's transaction

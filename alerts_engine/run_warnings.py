@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 REFUSALS = {
     "deliveries_skipped_plan": "by the plan",
     "deliveries_skipped_prefs": "by preferences",
-    "deliveries_skipped_suppressed": "for a suppressed destination",
     "deliveries_skipped_missing_dest": "without a destination",
     "deliveries_skipped_quota": "over the quota",
 }
@@ -25,7 +24,7 @@ REFUSALS = {
 
 def warnings_of(settings: Settings, reports: Sequence[PhaseReport]) -> tuple[str, ...]:
     """What the phases' reports and the settings warn of, in the order of the phases."""
-    return (*getattr(settings, "warnings", ()), *(line for report in reports for line in _of_phase(settings, report)))
+    return (*settings.warnings, *(line for report in reports for line in _of_phase(settings, report)))
 
 
 def _of_phase(settings: Settings, report: PhaseReport) -> Iterator[str]:

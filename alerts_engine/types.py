@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SINCE_HOURS = 24
 """How young an event must be to be fanned out, unless ``--since-hours`` says otherwise (SPEC B-1)."""
+MOST_SINCE_HOURS = 24 * 366 * 100
+"""A century: what is longer would be no time that PostgreSQL can subtract."""
 
 
 class Phase(StrEnum):

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from alerts_engine.commands.console import Console, restore_terminal
 from alerts_engine.errors import AlertsEngineError, SettingsError
-from alerts_engine.logs import Redaction, configure_logging
+from alerts_engine.logs import configure_logging, redact_other_libraries
 from alerts_engine.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -56,12 +56,16 @@ def command(
     ``quiet`` logs warnings only.
     """
     console = Console(as_json=output.as_json)
-    redaction = Redaction(())
+    # Until the secrets are known nothing could mask them: no level shows a traceback before that, --verbose neither.
+    redaction = configure_logging(as_json=output.log_json)
+    redact_other_libraries()
+    where = "which is a bug in the reading of the settings"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = load()
         as_json, level = output.log_json or settings.ci, output.level(quiet=quiet)
         redaction = configure_logging(secrets=settings.secrets(), as_json=as_json, level=level)
+        where = "which is a bug: --verbose shows where it happened"
         yield settings, console
     except AlertsEngineError as error:
         _fail(console, redaction.text(str(error)))
@@ -73,7 +77,13 @@ def command(
         _fail(console, f"{error.strerror or type(error).__name__}: {error.filename or 'input or output'}")
     except Exception as error:  # its text may hold what must not be shown
         log.debug("unexpected_error", exc_info=True)
-        _fail(console, f"unexpected {type(error).__name__}, which is a bug: --verbose shows where it happened")
+        _fail(console, f"unexpected {type(error).__name__}, {where}")
+
+
+def log_warnings(settings: Settings) -> None:
+    """One line for each thing that is odd about the variables (SPEC CLI-6a)."""
+    for warning in settings.warnings:
+        log.warning("settings", warning=warning)
 
 
 def _fail(console: Console, message: str) -> NoReturn:

@@ -56,7 +56,7 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
             try:
                 settings = stack.enter_context(database_settings(given, embedded=True))
             except AlertsEngineError as error:
-                problems.append(SettingProblem(("database_url",), str(error)))
+                problems.append(SettingProblem(("DATABASE_URL",), str(error)))
                 settings = given.model_copy(update={"database_url": None})
         findings = run_loop(find(settings, phase, dry_run=dry_run, problems=problems))
         if console.as_json:

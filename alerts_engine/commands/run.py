@@ -6,12 +6,20 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alerts_engine.commands.frame import Output, command, database_settings, exit_with, importing, on_signal, run_loop
+from alerts_engine.commands.frame import (
+    Output,
+    command,
+    database_settings,
+    exit_with,
+    importing,
+    log_warnings,
+    on_signal,
+    run_loop,
+)
 from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
     DryRun,
@@ -22,14 +30,13 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     Verbose,
 )
 from alerts_engine.reports import RunStatus, to_json
-from alerts_engine.types import SINCE_HOURS, Phase
+from alerts_engine.settings import MOST_ROWS_A_CLAIM
+from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from alerts_engine.commands.console import Console
     from alerts_engine.reports import RunReport
     from alerts_engine.settings import Settings
-
-_LONGEST_HOURS = 24 * 366 * 100
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +45,14 @@ def register(app: typer.Typer) -> None:
 
 
 def _check_hours(value: float) -> float:
-    if not (math.isfinite(value) and 0 <= value <= _LONGEST_HOURS):
-        raise typer.BadParameter(f"{value} is not in the range 0<=x<={_LONGEST_HOURS}.")
+    if not 0 <= value <= MOST_SINCE_HOURS:  # not a number is in no range
+        raise typer.BadParameter(f"{value} is not in the range 0<=x<={MOST_SINCE_HOURS}.")
     return value
 
 
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Most rows one claim takes.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, max=MOST_ROWS_A_CLAIM, help="Most rows one claim takes.")
+]
 SinceHours = Annotated[
     float, typer.Option("--since-hours", callback=_check_hours, help="Fan out events this young; 0 is no limit.")
 ]
@@ -65,6 +74,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
         if not given.enabled:
             _say_disabled(given, console, dry_run=dry_run)
             return
+        log_warnings(given)
         with database_settings(given, embedded=embedded) as settings:
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))

@@ -13,15 +13,13 @@ from alerts_engine.demo.audience import AUDIENCE
 from alerts_engine.demo.history import replay
 from alerts_engine.engine import AlertsEngine
 from alerts_engine.errors import AlertsEngineError
-from alerts_engine.settings import Settings
+from alerts_engine.settings import Settings, Variables
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator, Mapping
     from datetime import date
-
-    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
     from alerts_engine.demo.ground import Received, Totals
     from alerts_engine.demo.history import Day
@@ -32,21 +30,6 @@ APP_BASE_URL = "https://app.example.com"
 """Where the buttons in the demo's messages lead: a name that is reserved for examples."""
 TICKS = (time(6, 10), time(7, 20))
 """UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""
-
-
-class DemoSettings(Settings):
-    """The defaults, whatever the environment says: nothing can turn the demo off, or send it to a real provider."""
-
-    @classmethod
-    def settings_customise_sources(  # the names are pydantic's
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
 
 @dataclass(slots=True)
@@ -119,7 +102,10 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
     ``database_url`` is a migrated database that is the demo's own. Raises when it is not, or when ``stopping`` is set.
     """
     values: dict[str, Any] = {name.lower(): value for name, value in sandbox.items()}
-    settings = DemoSettings(database_url=SecretStr(database_url), ALERTS_APP_BASE_URL=APP_BASE_URL, **values)
+    # The defaults, whatever the environment says: nothing can turn the demo off, or send it to a real provider.
+    settings = Settings(
+        _variables=Variables(), database_url=SecretStr(database_url), app_base_url=APP_BASE_URL, **values
+    )
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())
     # Telegram's pace of a message a second per chat is real time: three weeks of alerts would take minutes.

@@ -55,7 +55,12 @@ async def preflight(
     broken = frozenset(variable for problem in problems for variable in problem.variables)
     findings = Findings(
         channels_configured={name: spec.is_configured(settings) for name, spec in channels().items()},
-        warnings=[*_unset(settings, broken), *_restraints(settings), *_half_configured(settings, broken)],
+        warnings=[
+            *settings.warnings,
+            *_unset(settings, broken),
+            *_restraints(settings),
+            *_half_configured(settings, broken),
+        ],
         errors=[problem.text for problem in problems],
     )
     _check_any_channel(findings, settings, sends=Phase.C in phase.steps, dry_run=dry_run)

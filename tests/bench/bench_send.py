@@ -123,7 +123,7 @@ async def _record(url: str, options: argparse.Namespace) -> list[dict[str, Any]]
     async with TestServer(application) as server:
         elsewhere = base_urls(str(server.make_url("")).rstrip("/"))
         report = await ground.run(
-            ground.settings(url, "http://unused", send_timeout_seconds=20, send_lease_seconds=60, **elsewhere)
+            ground.settings(url, "https://unused.example", send_timeout_seconds=20, send_lease_seconds=60, **elsewhere)
         )
     assert len(requests) == options.messages, report
     return requests

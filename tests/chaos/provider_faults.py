@@ -109,7 +109,7 @@ async def _unreachable(name: str, url: str, sends: int, elsewhere: str, error: s
 
 async def no_dns(url: str, sends: int) -> Result:
     """The provider's name cannot be resolved."""
-    async with _unreachable("no DNS", url, sends, "http://provider.invalid", "dns_error") as play:
+    async with _unreachable("no DNS", url, sends, "https://provider.invalid", "dns_error") as play:
         pass
     return play.result
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alerts_engine import PhaseReport, RunReport
 
 HISTORY = {"alerts_engine_runs", "alerts_engine_run_items"}
-CREDENTIALS = {"email_from": "alerts@example.test", "brevo_api_key": "a key", "brevo_base_url": "http://127.0.0.1:9"}
+CREDENTIALS = {"email_from": "alerts@example.test", "brevo_api_key": "a-key", "brevo_base_url": "http://127.0.0.1:9"}
 
 
 @pytest.fixture
