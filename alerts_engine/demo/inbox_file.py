@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from alerts_engine.sandbox.inbox import inbox_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,13 +18,20 @@ _ANSWERS = """
 <style>#live, #refresh, #clear { display: none }</style>
 <script>
 {
-  const MESSAGES = %s, ATTEMPTS = %s;
+  const MESSAGES = %s, ATTEMPTS = %s, CHANNELS = {};
+  for (const { channel } of MESSAGES) CHANNELS[channel] = (CHANNELS[channel] ?? 0) + 1;
+  const counts = { total: MESSAGES.length, oldest: MESSAGES[0]?.number ?? null, dropped: 0, channels: CHANNELS };
   window.fetch = async (address) => {
     const { pathname, searchParams } = new URL(address, "http://saved");
-    const newest = (list) => list.slice(-Number(searchParams.get("limit") || list.length));
-    const fresh = MESSAGES.filter((one) => one.number > Number(searchParams.get("since") || 0));
-    return Response.json(pathname === "/api/messages" ? { total: MESSAGES.length, messages: newest(fresh) }
-      : { requests: ATTEMPTS.length, attempts: newest(ATTEMPTS) });
+    const number = (name, usual) => Number(searchParams.get(name) ?? usual);
+    const newest = (list) => list.slice(Math.max(0, list.length - number("limit", Infinity)));
+    const asked = (one) => one.number > number("since", 0) && one.number < number("before", Infinity);
+    const answers = {
+      "/api/messages": () => ({ ...counts, messages: newest(MESSAGES.filter(asked)) }),
+      "/api/attempts": () => ({ requests: ATTEMPTS.length, attempts: newest(ATTEMPTS) }),
+      "/api/settings": () => ({ settings: {} }),
+    };
+    return Response.json(answers[pathname]());
   };
 }
 </script>
@@ -32,9 +40,8 @@ _ANSWERS = """
 
 def inbox_file(messages: Iterable[SandboxMessage], attempts: Iterable[Attempt]) -> str:
     """The inbox page with everything in it, as HTML that needs no server."""
-    page = files("alerts_engine.sandbox").joinpath("inbox.html").read_text("utf-8")
     answers = _ANSWERS % (_as_script(messages), _as_script(attempts))
-    return page.replace("<script>", f"{answers}<script>", 1)
+    return inbox_page().replace("<script>", f"{answers}<script>", 1)
 
 
 def _as_script(records: Iterable[SandboxMessage] | Iterable[Attempt]) -> str:

@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from dataclasses import fields
 from datetime import datetime
-from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from alerts_engine.sandbox.faults import Fault, FaultError
+from alerts_engine.sandbox.inbox import inbox_page
 from alerts_engine.sandbox.model import Attempt, SandboxMessage
 from alerts_engine.types import Channel
 
@@ -45,7 +45,7 @@ class Control:
         self._faults = faults
         self._clear = clear
         self._settings = settings
-        self._page = files("alerts_engine.sandbox").joinpath("inbox.html").read_text("utf-8")
+        self._page = inbox_page()
         self._page_headers = {**_SAFE_HEADERS, **_page_policy(self._page)}
 
     def routes(self) -> list[web.RouteDef]:
@@ -95,6 +95,7 @@ class Control:
         return _json(
             {
                 "total": len(kept),
+                "oldest": next((message.number for message in kept), None),
                 "dropped": kept.dropped,
                 "channels": Counter(message.channel for message in kept),
                 "messages": [_fields_of(message, _MESSAGE_FIELDS) for message in messages],

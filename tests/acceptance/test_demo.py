@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,16 +24,18 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def somewhere(request: pytest.FixtureRequest) -> Iterator[CommandLine]:
-    """A folder of its own inside the checkout, with nothing set."""
-    folder = REPOSITORY / ".alerts-engine" / "tests" / f"demo-{os.getpid()}"
+    """A folder of its own inside the checkout, with nothing set; its name is as long as the test asks for."""
+    own = REPOSITORY / ".alerts-engine" / "tests" / f"demo-{os.getpid()}"
+    folder = own / ("x" * getattr(request, "param", 1))
     folder.mkdir(parents=True)
     yield CommandLine(folder)
-    shutil.rmtree(folder)
+    shutil.rmtree(own)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("somewhere", [1, 200], indirect=True, ids=["short", "long"])
 async def test_demo_shows_it_all_twice_and_leaves_nothing_to_send(somewhere: CommandLine):
-    """Events, deliveries, digests and messages are shown each time; a run afterwards sends nothing again (F-1, F-2)."""
+    """Wherever it is, everything is shown each time; a run afterwards sends nothing again (F-1, F-2)."""
     first, second = await somewhere("demo"), await somewhere("demo", "--json")
     assert (first.code, first.err) == (0, "")
     for word in (
@@ -54,6 +58,24 @@ async def test_demo_shows_it_all_twice_and_leaves_nothing_to_send(somewhere: Com
     assert (
         len((await somewhere("runs", "--json", "--embedded", "--limit", "500")).json["runs"]) == second.json["runs"] + 1
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("somewhere", [1, 200], indirect=True, ids=["short", "long"])
+async def test_demo_ends_alike_in_a_pipe_and_on_a_terminal(somewhere: CommandLine):
+    """Twice in a row, with the tables that it showed the first time (F-1)."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        piped = (await somewhere("demo", TMPDIR=temporary)).out
+        shown = await somewhere.on_terminal("demo", "--no-wait", TMPDIR=temporary)
+        assert names_in(temporary) == []
+    tables = [" ".join(line.split()) for line in piped.splitlines() if re.search(r"  \d+  ", line)]
+    assert len(tables) > len(AUDIENCE)
+    assert set(tables) <= {" ".join(line.split()) for line in shown.splitlines()}
+    assert not (somewhere.folder / ".alerts-engine" / "postgres.socket").exists()
+
+
+def names_in(folder: str) -> list[str]:
+    return [one.name for one in Path(folder).iterdir()]
 
 
 @pytest.mark.slow
