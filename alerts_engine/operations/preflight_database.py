@@ -48,6 +48,7 @@ PRIVILEGES = {
     "user_alert_digest_items": ("SELECT", "INSERT"),
     "user_notification_settings": ("SELECT",),
     "user_channel_preferences": ("SELECT",),
+    "user_alert_destinations": ("SELECT",),
     "alerts_engine_runs": ("SELECT", "INSERT", "UPDATE"),
     "alerts_engine_run_items": ("SELECT", "INSERT"),
     _RECORD: ("SELECT",),

@@ -75,7 +75,7 @@ async def test_what_preflight_asks_for_is_enough_for_a_whole_run(db: psycopg.Con
     with role(db, *NEEDED) as url:
         assert (await look(url)).errors == []
         for dry_run in (True, False):
-            async with AlertsEngine(ground.settings(url, world.sandbox.url), chat_interval=0) as engine:
+            async with AlertsEngine(ground.settings(url, world.sandbox.url), pace=0) as engine:
                 report = await engine.run(Phase.ALL, dry_run=dry_run)
             assert report.error is None
     kinds = db.execute("SELECT delivery_kind, status FROM user_alert_deliveries GROUP BY 1, 2").fetchall()
