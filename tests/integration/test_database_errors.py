@@ -204,8 +204,9 @@ async def test_a_server_that_is_not_ready_is_told(client: Client):
     with server15() as server:
         server.start("hot_standby=off", standby=True, wait=False)
         error = None
-        while error is None or "not accepting" not in str(error):
-            error = await refusal(client, server.url)
+        async with asyncio.timeout(60):
+            while error is None or "not accepting" not in str(error):
+                error = await refusal(client, server.url)
     assert "the database system is not accepting connections" in str(error)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def chain_text(error: BaseException) -> str:
     """The texts of ``error`` and of all that led to it, hidden or not, with their arguments and attributes."""
-    texts = [f"{one!r} {one} {one.args!r} {vars(one)!r} {getattr(one, '__notes__', '')}" for one in chain(error)]
+    texts = [f"{one!r} {one} {one.args!r} {getattr(one, '__dict__', {})!r}" for one in chain(error)]
     lines = "".join(traceback.format_exception(error)).splitlines()
     # The lines of source between are the tests' and ours, not the error's.
     return "\n".join([*texts, *(line for line in lines if not line.startswith("    "))])
