@@ -9,15 +9,12 @@ import logging
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from alerts_engine.database_url import target_of
-from alerts_engine.errors import DatabaseUnreachableError, SchemaError, unchained
-from alerts_engine.server_errors import ServerError, about_statement, pooler_problem, without_user
+from alerts_engine.errors import SchemaError, unchained
+from alerts_engine.server_errors import ServerError, about_statement, pooler_problem
 from alerts_engine.statements import folder, migration_ids, statement
 
 if TYPE_CHECKING:
@@ -39,7 +36,9 @@ LOCK_KEY = int.from_bytes(sha256(b"alerts_v2_migrate").digest()[:8], "big", sign
 """The advisory lock of the one process that may migrate a database."""
 
 _LOCK_POLL_SECONDS = 0.2
-_CONNECTION_DEFAULTS: dict[str, Any] = {"application_name": "alerts-engine migrate", "connect_timeout": 10}
+_LOCK_PAUSE_SECONDS = 1.0
+_LOCK_PATIENCE_SECONDS = 15 * 60
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def apply(url: str) -> list[str]:
@@ -86,9 +85,23 @@ def _each(migrations: Any, step: Callable[[Any], None], done: str) -> list[str]:
     names = []
     for migration in migrations:
         with _one_line(f"migration {migration.id} was not {done}"):
-            step(migration)
+            _until_locks_are_free(partial(step, migration))
         names.append(migration.id)
     return names
+
+
+def _until_locks_are_free(step: Callable[[], None]) -> None:
+    """Wait for a lock in short turns: whoever waits for a table's lock has the application queue behind it."""
+    from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+    give_up_at = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            return step()
+        except (DeadlockDetected, LockNotAvailable):
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(_LOCK_PAUSE_SECONDS)
 
 
 def _names() -> list[str]:
@@ -111,9 +124,12 @@ def _applied(connection: psycopg.Connection) -> set[str]:
 @contextmanager
 def _migrating(url: str) -> Iterator[Any]:
     """A backend of yoyo, silent, while no other process migrates."""
+    from alerts_engine.yoyo_backend import Backend
+
     with _connection(url) as guard, _silence(), _one_line("the migrations cannot begin"):
         _wait_for_lock(guard)
-        with _backend_class()(url, "_yoyo_migration") as backend:
+        with Backend(url, "_yoyo_migration") as backend:
+            _end_leftovers(backend.connection)
             backend.init_database()
             # Whoever left a row in yoyo's own lock table is gone: it would hold the advisory lock.
             backend.break_lock()
@@ -133,32 +149,25 @@ def _wait_for_lock(guard: psycopg.Connection) -> None:
         time.sleep(_LOCK_POLL_SECONDS)
 
 
+def _end_leftovers(connection: psycopg.Connection) -> None:
+    """End what a killed process left running: the server would finish its statement first, such as an index's building.
+
+    Nobody else executes a migration while this process holds the lock.
+    """
+    from alerts_engine.yoyo_backend import STEP_NAME
+
+    leftovers = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = current_user AND application_name = %s"
+    )
+    while connection.execute(leftovers, [STEP_NAME]).fetchone() is not None:
+        time.sleep(_LOCK_POLL_SECONDS)
+
+
 def _connection(url: str) -> closing[psycopg.Connection]:
-    return closing(_connect(url))
+    from alerts_engine.yoyo_backend import connect
 
-
-def _connect(url: str) -> psycopg.Connection:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    url = url.strip()
-    target = target_of(url)
-    try:
-        # Prepared statements do not hold through every connection pooler.
-        return psycopg.connect(**_CONNECTION_DEFAULTS | conninfo_to_dict(url), autocommit=True, prepare_threshold=None)
-    except psycopg.OperationalError as error:
-        problem = (
-            f"no connection to the database: {_in_words(error, target.user)}: is it running, and is DATABASE_URL right?"
-        )
-    except (psycopg.Error, ValueError):
-        problem = "DATABASE_URL cannot be used: PostgreSQL's client does not understand what follows the ? in it"
-    raise DatabaseUnreachableError(problem)
-
-
-def _in_words(error: psycopg.OperationalError, user: str | None) -> str:
-    """The first line of what libpq says, which names host and port but no password."""
-    first, *_ = str(error).splitlines() or [type(error).__name__]
-    return without_user(first.removeprefix("connection failed: ").removeprefix("connection is bad: "), user)
+    return closing(connect(url))
 
 
 @contextmanager
@@ -175,6 +184,8 @@ def _one_line(what: str) -> Iterator[None]:
 
 def _reason(error: psycopg.Error) -> str:
     diagnosis = error.diag
+    if diagnosis.sqlstate == _LOCK_NOT_AVAILABLE:
+        return "other sessions keep its tables locked (see pg_stat_activity): try again"
     if diagnosis.message_primary is None or diagnosis.sqlstate is None:
         return "the connection was lost"
     said = ServerError(
@@ -196,40 +207,3 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@cache
-def _backend_class() -> Any:
-    from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-
-    class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
-        """What yoyo does for PostgreSQL, with four differences."""
-
-        def connect(self, dburi: str) -> psycopg.Connection:
-            # The URL goes to libpq as it is: a parser in between loses sockets, several hosts and letter case.
-            return _connect(dburi)
-
-        def init_connection(self, connection: psycopg.Connection) -> None:
-            # A migration that cannot get its lock fails, and can be run again; waiting long would queue a live
-            # application behind it. A host's statement_timeout must not break off the building of an index.
-            for setting in ("TimeZone = 'UTC'", "lock_timeout = '10s'", "statement_timeout = 0"):
-                connection.execute(f"SET {setting}")
-
-        def list_tables(self, **_: object) -> list[str]:
-            # The original wants a parsed URL.
-            rows = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema").fetchall()
-            return [row[0] for row in rows]
-
-        def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, object]:
-            # The original asks for the names of the user and the host: a container may have neither.
-            return {
-                "id": str(uuid4()),
-                "migration_id": migration.id if migration else None,
-                "migration_hash": migration.hash if migration else None,
-                "username": "alerts-engine",
-                "hostname": "",
-                "created_at_utc": datetime.now(UTC).replace(tzinfo=None),
-                "operation": operation,
-            }
-
-    return Backend

@@ -1,5 +1,5 @@
 -- One message out of many deliveries (SPEC section 7, DB-6). Some databases have both tables already, made by hand:
--- there the missing columns are added.
+-- there the missing columns are added. The comments remember what is ours.
 
 DO $$
 BEGIN
@@ -64,8 +64,25 @@ BEGIN
 END
 $$;
 
--- Where somebody made the table by hand, the defaults may be missing.
-ALTER TABLE user_alert_digests
-    ALTER COLUMN status SET DEFAULT 'queued',
-    ALTER COLUMN attempts SET DEFAULT 0,
-    ALTER COLUMN created_at SET DEFAULT now();
+-- Where somebody made the table by hand, a default may be missing.
+DO $$
+DECLARE
+    loose RECORD;
+BEGIN
+    FOR loose IN
+        SELECT wanted.name, wanted.value, pg_get_expr(def.adbin, def.adrelid) AS value_before
+        FROM (VALUES ('status', '''queued'''), ('attempts', '0'), ('created_at', 'now()')) AS wanted (name, value)
+        JOIN pg_attribute AS att ON att.attrelid = 'user_alert_digests'::regclass AND att.attname = wanted.name
+        LEFT JOIN pg_attrdef AS def ON def.adrelid = att.attrelid AND def.adnum = att.attnum
+        WHERE split_part(pg_get_expr(def.adbin, def.adrelid), '::', 1) IS DISTINCT FROM wanted.value
+    LOOP
+        INSERT INTO alerts_engine_replaced (migration, restore_sql)
+        VALUES ('digests', format(
+            'ALTER TABLE user_alert_digests ALTER COLUMN %I %s',
+            loose.name, coalesce('SET DEFAULT ' || loose.value_before, 'DROP DEFAULT')
+        ))
+        ON CONFLICT DO NOTHING;
+        EXECUTE format('ALTER TABLE user_alert_digests ALTER COLUMN %I SET DEFAULT %s', loose.name, loose.value);
+    END LOOP;
+END
+$$;

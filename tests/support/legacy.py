@@ -181,6 +181,19 @@ HALF_WAY = {
         DROP INDEX idx_deliveries_once;
         ALTER TABLE user_alert_deliveries ADD CONSTRAINT only_once UNIQUE (channel, user_id, alert_event_id);
     """,
+    "unique_deferrable": """
+        DROP INDEX idx_deliveries_once;
+        ALTER TABLE user_alert_deliveries
+            ADD CONSTRAINT once UNIQUE (user_id, alert_event_id, channel) DEFERRABLE INITIALLY DEFERRED;
+    """,
+    "status_without_default": """
+        ALTER TABLE user_alert_deliveries ALTER COLUMN status DROP DEFAULT;
+    """,
+    "checks_not_valid": """
+        ALTER TABLE user_alert_deliveries
+            DROP CONSTRAINT the_channels,
+            ADD CONSTRAINT the_channels CHECK (channel IN ('email', 'telegram', 'sms', 'account')) NOT VALID;
+    """,
     "sent_without_time": """
         UPDATE user_alert_deliveries SET sent_at = NULL WHERE id = 1;
     """,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 
 from alerts_engine import schema
@@ -33,7 +35,8 @@ INDEXES = """
     JOIN pg_class ON pg_class.oid = indexrelid
     WHERE relnamespace = 'public'::regnamespace AND indrelid::regclass::text NOT LIKE '%yoyo%'
 """
-TRIGGERS = "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal"
+TRIGGERS = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal"
+FUNCTIONS = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 
 
 def make(url: str, start: str) -> None:
@@ -57,9 +60,23 @@ def rows(url: str, query: str, *values: object) -> list[tuple]:
         return cursor.fetchall() if cursor.description else []
 
 
+def wait_until(url: str, query: str, *values: object, found: bool = True) -> None:
+    """Wait until the query finds something, or nothing."""
+    give_up_at = time.monotonic() + 60
+    while bool(rows(url, query, *values)) != found:
+        assert time.monotonic() < give_up_at, query
+        time.sleep(0.02)
+
+
 def shape(url: str) -> dict[str, set[tuple]]:
     """Everything about the tables but their rows."""
-    queries = {"columns": COLUMNS, "constraints": CONSTRAINTS, "indexes": INDEXES, "triggers": TRIGGERS}
+    queries = {
+        "columns": COLUMNS,
+        "constraints": CONSTRAINTS,
+        "indexes": INDEXES,
+        "triggers": TRIGGERS,
+        "functions": FUNCTIONS,
+    }
     return {name: set(rows(url, query)) for name, query in queries.items()}
 
 

@@ -1,6 +1,8 @@
+-- transactional: false
+--
 -- A user, a digest or a run that is deleted takes what belongs to it along: a reference made by hand without CASCADE
 -- would keep the application from deleting a user, a missing one would leave orphans. Tables made by us have these.
--- NOT VALID: the next migration holds the old rows against them.
+-- NOT VALID: the next migration holds the old rows against them. Each reference has a transaction of its own.
 
 DO $$
 DECLARE
@@ -26,26 +28,35 @@ BEGIN
             ON att.attrelid = belonging.on_table::regclass AND att.attname = belonging.column_name
     LOOP
         FOR old IN
-            SELECT conname AS name, pg_get_constraintdef(oid) AS definition
+            SELECT conname AS name, pg_get_constraintdef(oid) AS definition, convalidated AS validated
             FROM pg_constraint
             WHERE contype = 'f' AND conrelid = wanted.on_table AND conkey = wanted.key AND confdeltype <> 'c'
         LOOP
+            -- It comes back as it goes: without a scan under a lock, then validated if it was.
             INSERT INTO alerts_engine_replaced (migration, restore_sql)
-            VALUES ('0014', format('ALTER TABLE %s ADD CONSTRAINT %I %s', wanted.on_table, old.name, old.definition))
+            SELECT 'references', restore_sql
+            FROM (VALUES
+                (format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', wanted.on_table, old.name, old.definition,
+                    CASE WHEN old.validated THEN ' NOT VALID' ELSE '' END), TRUE),
+                (format('ALTER TABLE %s VALIDATE CONSTRAINT %I', wanted.on_table, old.name), old.validated)
+            ) AS steps (restore_sql, needed)
+            WHERE needed
             ON CONFLICT DO NOTHING;
             EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', wanted.on_table, old.name);
         END LOOP;
 
-        CONTINUE WHEN EXISTS (
+        IF NOT EXISTS (
             SELECT FROM pg_constraint WHERE contype = 'f' AND conrelid = wanted.on_table AND conkey = wanted.key
-        );
-        EXECUTE format(
-            'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s ON DELETE CASCADE NOT VALID',
-            wanted.on_table, wanted.name, wanted.column_name, wanted.target
-        );
-        EXECUTE format(
-            'COMMENT ON CONSTRAINT %I ON %s IS ''created by alerts-engine''', wanted.name, wanted.on_table
-        );
+        ) THEN
+            EXECUTE format(
+                'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s ON DELETE CASCADE NOT VALID',
+                wanted.on_table, wanted.name, wanted.column_name, wanted.target
+            );
+            EXECUTE format(
+                'COMMENT ON CONSTRAINT %I ON %s IS ''created by alerts-engine''', wanted.name, wanted.on_table
+            );
+        END IF;
+        COMMIT;
     END LOOP;
 END
 $$;

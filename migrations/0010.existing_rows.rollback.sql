@@ -1,8 +1,10 @@
+-- Items of digests come back. What else was written stands in columns that go when their migrations are rolled back.
+
 DO $$
 DECLARE
     replaced RECORD;
 BEGIN
-    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = '0011' RETURNING restore_sql
+    FOR replaced IN DELETE FROM alerts_engine_replaced WHERE migration = 'existing_rows' RETURNING restore_sql
     LOOP
         BEGIN
             EXECUTE replaced.restore_sql;

@@ -1,5 +1,5 @@
--- How much of a day's quota the fan-out has used, one row for each user and channel: however many events a day has, the
--- next one reads and writes as much as the first (SPEC B-7).
+-- How much of a day's quota the fan-out has used, one row for each user and channel: however many events a day has,
+-- the next one reads and writes as much as the first (SPEC B-7).
 
 DO $$
 BEGIN
@@ -16,16 +16,9 @@ BEGIN
         WITH (fillfactor = 45);
         COMMENT ON TABLE user_alert_quotas IS 'created by alerts-engine';
         COMMENT ON COLUMN user_alert_quotas.quota_day IS 'the local day of the newest instant delivery';
-        COMMENT ON COLUMN user_alert_quotas.made IS 'instant deliveries made on quota_day, also those that failed later';
+        COMMENT ON COLUMN user_alert_quotas.made IS
+            'instant deliveries made on quota_day, also those that failed later';
         COMMENT ON COLUMN user_alert_quotas.counted_at IS 'the latest moment at which one was made, in any time zone';
     END IF;
 END
 $$;
-
-INSERT INTO user_alert_quotas (user_id, channel, quota_day, made, counted_at)
-SELECT DISTINCT ON (user_id, channel) user_id, channel, quota_day, count(*), max(created_at)::TIMESTAMPTZ
-FROM user_alert_deliveries
-WHERE quota_day >= CURRENT_DATE - 1
-GROUP BY user_id, channel, quota_day
-ORDER BY user_id, channel, quota_day DESC
-ON CONFLICT (user_id, channel) DO NOTHING;

@@ -3,31 +3,6 @@
 -- What makes a repeated run harmless: one event per fingerprint, one delivery per event, user, channel and kind
 -- (SPEC DB-6). Built while the application goes on writing; tables made by us have the last three already.
 
--- Building waits for transactions that began earlier. That holds up nobody, so it may take long.
-SET lock_timeout = '15min';
-
--- A build that was killed leaves an index that guards nothing and that IF NOT EXISTS would take for the real one.
-DO $$
-DECLARE
-    leftover RECORD;
-BEGIN
-    FOR leftover IN
-        SELECT indexrelid::regclass AS name
-        FROM pg_index
-        WHERE NOT indisvalid
-          AND indexrelid IN (
-            to_regclass('alert_events_event_fingerprint_key'),
-            to_regclass('user_alert_deliveries_once_key'),
-            to_regclass('user_alert_digests_digest_key_key'),
-            to_regclass('user_alert_digest_items_delivery_id_key'),
-            to_regclass('alerts_engine_runs_run_id_key')
-        )
-    LOOP
-        EXECUTE format('DROP INDEX %s', leftover.name);
-    END LOOP;
-END
-$$;
-
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS alert_events_event_fingerprint_key
     ON alert_events (event_fingerprint);
 

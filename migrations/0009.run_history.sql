@@ -61,14 +61,35 @@ BEGIN
 END
 $$;
 
--- Where somebody made these by hand, the defaults may be missing.
-ALTER TABLE alerts_engine_runs
-    ALTER COLUMN counts SET DEFAULT '{}',
-    ALTER COLUMN dry_run SET DEFAULT FALSE;
-ALTER TABLE alerts_engine_run_items
-    ALTER COLUMN counts SET DEFAULT '{}';
+-- Where somebody made the tables by hand, a default may be missing.
+DO $$
+DECLARE
+    loose RECORD;
+BEGIN
+    FOR loose IN
+        SELECT wanted.in_table, wanted.name, wanted.value, pg_get_expr(def.adbin, def.adrelid) AS value_before
+        FROM (VALUES
+            ('alerts_engine_runs', 'counts', '''{}'''),
+            ('alerts_engine_runs', 'dry_run', 'false'),
+            ('alerts_engine_run_items', 'counts', '''{}''')
+        ) AS wanted (in_table, name, value)
+        JOIN pg_attribute AS att ON att.attrelid = wanted.in_table::regclass AND att.attname = wanted.name
+        LEFT JOIN pg_attrdef AS def ON def.adrelid = att.attrelid AND def.adnum = att.attnum
+        WHERE split_part(pg_get_expr(def.adbin, def.adrelid), '::', 1) IS DISTINCT FROM wanted.value
+    LOOP
+        INSERT INTO alerts_engine_replaced (migration, restore_sql)
+        VALUES ('run_history', format(
+            'ALTER TABLE %I ALTER COLUMN %I %s',
+            loose.in_table, loose.name, coalesce('SET DEFAULT ' || loose.value_before, 'DROP DEFAULT')
+        ))
+        ON CONFLICT DO NOTHING;
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT %s', loose.in_table, loose.name, loose.value);
+    END LOOP;
+END
+$$;
 
--- The history is small: these need no CONCURRENTLY.
+-- The history is small, and the application does not write to it: these need no CONCURRENTLY.
+-- squawk-ignore-file require-concurrent-index-creation
 CREATE INDEX IF NOT EXISTS alerts_engine_runs_started_at_idx ON alerts_engine_runs (started_at DESC);
 CREATE INDEX IF NOT EXISTS alerts_engine_runs_status_idx ON alerts_engine_runs (status);
 CREATE INDEX IF NOT EXISTS alerts_engine_runs_phase_idx ON alerts_engine_runs (phase);

@@ -1,1 +1,0 @@
--- Nothing to undo: what was written stands in columns that go when 0004 and 0005 are rolled back.

@@ -1,1 +1,0 @@
--- Nothing to undo: the constraints go when 0014 and 0010 are rolled back.

@@ -1,1 +1,0 @@
--- Nothing to undo here: 0010 brings the proofs, and its rollback gives the one column without a default its NULLs back.

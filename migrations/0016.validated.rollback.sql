@@ -1,0 +1,1 @@
+-- Nothing to undo: the constraints go when 0015 and 0014 are rolled back, and with 0014 goes what is NOT NULL.
