@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot chaos wheel
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-migrate chaos wheel
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,13 +39,14 @@ lint: $(INSTALLED)  ## check style, types and import contracts
 	$(BIN)/ruff format --check alerts_engine tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/squawk --config .ci/squawk.toml migrations/*.sql
 
 wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty environment, and run its demo
 	.ci/wheel
 
 check: lint wheel  ## everything but the tests
 
-bench: bench-fanout bench-digests bench-send bench-snapshot  ## everything that is measured, as ratios side by side
+bench: bench-fanout bench-digests bench-send bench-snapshot bench-migrate  ## everything that is measured, as ratios side by side
 
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_fanout
@@ -59,6 +60,9 @@ bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, pgqueuer and pr
 
 bench-snapshot: $(INSTALLED)  ## sending while an old snapshot keeps vacuum from cleaning
 	$(BIN)/python -m tests.bench.bench_snapshot
+
+bench-migrate: $(INSTALLED)  ## what a busy application notices of migrate and of its rollback
+	$(BIN)/python -m tests.bench.bench_migrate
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos
