@@ -9,7 +9,8 @@ import os
 import re
 import socket
 import ssl
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from enum import EnumType
 from functools import cache
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
 _CONNECT_TIMEOUT_SECONDS = 15.0
+_GIVE_BACK_TIMEOUT_SECONDS = 5.0
 _LOST = (
     OSError,
     asyncpg.InterfaceError,
@@ -111,7 +113,7 @@ class Session:
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = _maker(statement.row)  # type: ignore[arg-type]
-        with _as_our_errors(statement.definition.name, self._target):
+        with _noted(statement.definition.name), _as_our_errors(statement.definition.name, self._target):
             records = await self._fetch(statement.definition, statement.definition.bind(values))
         return [make(record) for record in records]
 
@@ -119,15 +121,16 @@ class Session:
         if definition.fresh_plan:
             # Prepared for this once: PostgreSQL plans the first executions of a statement for their values.
             prepared = await self._connection.prepare(definition.text)
-            return list(await prepared.fetch(*arguments))
-        return list(await self._connection.fetch(definition.text, *arguments))
+            return list(await prepared.fetch(*arguments, timeout=definition.limit_seconds))
+        return list(await self._connection.fetch(definition.text, *arguments, timeout=definition.limit_seconds))
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
-        with _as_our_errors(statement.definition.name, self._target):
-            await self._connection.execute(statement.definition.text, *statement.definition.bind(values))
+        definition = statement.definition
+        with _noted(definition.name), _as_our_errors(definition.name, self._target):
+            await self._connection.execute(definition.text, *definition.bind(values), timeout=definition.limit_seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -144,7 +147,7 @@ class Session:
 
         ``arguments`` gets the types of its parameters and gives their values.
         """
-        with _as_our_errors(_RULE, self._target):
+        with _noted(_RULE), _as_our_errors(_RULE, self._target):
             prepared = await self._connection.prepare(text)
             types = [parameter.name for parameter in prepared.get_parameters()]
             columns = tuple(column.name for column in prepared.get_attributes())
@@ -173,7 +176,7 @@ class Selection:
 
     async def next_rows(self, most: int) -> list[tuple[Any, ...]]:
         """Up to ``most`` rows more; none at the end."""
-        with _as_our_errors(_RULE, self._target):
+        with _noted(_RULE), _as_our_errors(_RULE, self._target):
             return [tuple(record) for record in await self._cursor.fetch(most)]
 
 
@@ -191,11 +194,7 @@ class Database:
             try:
                 yield Session(connection, self._target)
             finally:
-                try:
-                    await asyncio.shield(connection.reset(timeout=_CONNECT_TIMEOUT_SECONDS))
-                except Exception:  # noqa: BLE001 - a connection that cannot be reset is not used again
-                    with suppress(Exception):
-                        connection.terminate()
+                await _reset(connection)
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
@@ -208,7 +207,7 @@ class Database:
             yield connection
         finally:
             try:
-                await self._pool.release(connection, timeout=_CONNECT_TIMEOUT_SECONDS)
+                await self._pool.release(connection, timeout=_GIVE_BACK_TIMEOUT_SECONDS)
             except Exception:  # noqa: BLE001 - whatever a dead connection raises here, what it was for is over
                 with suppress(Exception):
                     connection.terminate()
@@ -242,6 +241,25 @@ class Database:
         async with self._lent() as connection:
             answer = await Session(connection, self._target).row(backend)
             return bool(answer.pid == connection.get_server_pid())
+
+
+async def _reset(connection: asyncpg.Connection) -> None:
+    """End what the session had; a connection on which that fails, or takes too long, is not used again."""
+    try:
+        resetting = asyncio.ensure_future(connection.reset(timeout=_GIVE_BACK_TIMEOUT_SECONDS))
+        resetting.add_done_callback(_ask_for_its_error)
+        await asyncio.shield(resetting)
+    except BaseException as error:
+        with suppress(Exception):
+            connection.terminate()
+        if not isinstance(error, Exception):
+            raise
+
+
+def _ask_for_its_error(done: asyncio.Future[None]) -> None:
+    """Nobody else may: whoever waited for it may have been cancelled meanwhile."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def database_now(database: Database) -> datetime:
@@ -316,6 +334,34 @@ def _only(rows: list[Row], statement: Statement[Row]) -> Row:
     if len(rows) != 1:
         raise NotFoundError(f"{statement.definition.name} returned {len(rows)} rows, not one")
     return rows[0]
+
+
+_under_way: ContextVar[list[str] | None] = ContextVar("statements under way", default=None)
+
+
+@contextmanager
+def statements_under_way() -> Iterator[list[str]]:
+    """A list that holds, at any moment, the names of the statements that run in this block and its tasks."""
+    names: list[str] = []
+    token = _under_way.set(names)
+    try:
+        yield names
+    finally:
+        _under_way.reset(token)
+
+
+@contextmanager
+def _noted(name: str) -> Iterator[None]:
+    """Let :func:`statements_under_way` have this one while it runs."""
+    names = _under_way.get()
+    if names is None:
+        yield
+        return
+    names.append(name)
+    try:
+        yield
+    finally:
+        names.remove(name)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

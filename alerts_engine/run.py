@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from alerts_engine.locks import phase_lock
 from alerts_engine.masking import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
+from alerts_engine.phases.end_in_time import end_in_time
 from alerts_engine.phases.fan_out import FanOutCounts, fan_out
 from alerts_engine.phases.generate import GenerateCounts, generate
 from alerts_engine.phases.send.counts import SendCounts
@@ -30,14 +31,19 @@ from alerts_engine.settings import MOST_ROWS_A_CLAIM
 from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from datetime import datetime
 
     from alerts_engine.database import Database, Session
     from alerts_engine.locks import PhaseLock
     from alerts_engine.phases.context import Progress
+    from alerts_engine.phases.counts import PhaseCounts
     from alerts_engine.settings import Settings
 
 log = structlog.get_logger("alerts_engine")
+
+_TIDY_UP_SECONDS = 10.0
+"""For phase C to give back what it claimed, once its sends have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Run:
         self._history = history.History(database, self.run_id, settings)
         self._resources = AsyncExitStack()
         self._reports: list[PhaseReport] = []
+        self._warnings: list[str] = []
         # A rule's error may quote its file: what is kept and reported is masked like a log line (SPEC O-3).
         self._redaction = Redaction(settings.secrets())
 
@@ -148,7 +155,7 @@ class Run:
             finished_at=finished_at,
             duration_ms=milliseconds(started_at, finished_at),
             phases=tuple(self._reports),
-            warnings=warnings_of(self._settings, self._reports),
+            warnings=(*warnings_of(self._settings, self._reports), *self._warnings),
         )
 
     async def _record(self, report: PhaseReport) -> None:
@@ -214,17 +221,23 @@ class Run:
         started_at = await database_now(self._database)
         if lock is None:
             return PhaseReport.of(phase, started_at, started_at, locked=False, reason=PhaseSkip.LOCK_NOT_ACQUIRED)
-        counts, work = await self._work_of(phase, self._context(database, lock, started_at))
+        context = self._context(database, lock, started_at)
+        counts, work = await self._work_of(phase, context)
         error = None
         with structlog.contextvars.bound_contextvars(phase=str(phase)):
             try:
-                await work
+                await end_in_time(work, context, self._grace_seconds(phase))
             except AlertsEngineError as caught:
                 if self._request.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
                 error = self._redaction.text(str(caught))
         finished_at = await self._last_known(started_at)
-        return PhaseReport.of(phase, started_at, finished_at, locked=True, counts=_filled(asdict(counts)), error=error)
+        return PhaseReport.of(phase, started_at, finished_at, locked=True, counts=counts.as_counts(), error=error)
+
+    def _grace_seconds(self, phase: Phase) -> float:
+        """How long ``phase`` may take to end once it must; C lets sends finish, and then writes what came of them."""
+        grace = self._settings.shutdown_seconds
+        return 2 * grace + _TIDY_UP_SECONDS if phase is Phase.C else grace
 
     def _failed(self, phase: Phase, moment: datetime, error: AlertsEngineError, *, locked: bool) -> PhaseReport:
         return PhaseReport.of(phase, moment, moment, locked=locked, error=self._redaction.text(str(error)))
@@ -245,9 +258,10 @@ class Run:
             deadline=self._deadline,
             progress=self._progress,
             pace=self._pace,
+            warnings=self._warnings,
         )
 
-    async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[Any, Any]:
+    async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[PhaseCounts, Coroutine[Any, Any, None]]:
         """The phase's empty counts, and the coroutine that does the work and fills them."""
         match phase:
             case Phase.A:
@@ -274,8 +288,3 @@ class Run:
         session = create_session(connections=self._settings.send_concurrency)
         await self._resources.enter_async_context(session)
         return Transports(build_adapters(self._settings, session), renderer_for(self._settings))
-
-
-def _filled(counts: dict[str, Any]) -> dict[str, Any]:
-    """Counts as JSON: what only the dry run fills is left out of the others."""
-    return {key: value for key, value in counts.items() if value is not None or key == "stop_reason"}

@@ -49,6 +49,8 @@ class Definition:
     many: bool
     fresh_plan: bool = False
     """Planned anew for each execution's values, never by a generic plan."""
+    limit_seconds: float | None = None
+    """How long an execution may take; ``None``: as long as any statement may."""
 
     def bind(self, values: dict[str, Any]) -> list[Any]:
         """The values in the order of ``$1 … $n``; raises :class:`StatementError` on a missing or unknown name."""
@@ -134,6 +136,7 @@ def _parse_with_twin(file: str, piece: str) -> list[Definition]:
 
 
 _PARAMETER = re.compile(r"^-- +\$(\d+) +(\w+) +(\w+(?:\[\])?)")
+_LIMIT = re.compile(r"^-- limit: +(\d+) s[ ]*$")
 _RETURNS = re.compile(r"^-- returns: +(\w+)(?:, +(one|many))?\s*$")
 
 
@@ -157,7 +160,18 @@ def _parse(file: str, piece: str) -> Definition:
         returns=returns[0][1],
         many=returns[0][2] == "many",
         fresh_plan=any(line.startswith("-- plan: fresh") for line in header),
+        limit_seconds=_limit_of(file, name, header),
     )
+
+
+def _limit_of(file: str, name: str, header: list[str]) -> float | None:
+    for line in header:
+        if line.startswith("-- limit:"):
+            match = _LIMIT.match(line)
+            if match is None:
+                raise StatementError(f"{file}.sql: {name}: the limit must be whole seconds, such as '-- limit: 20 s'")
+            return float(match[1])
+    return None
 
 
 @dataclass(frozen=True, slots=True)

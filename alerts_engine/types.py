@@ -83,7 +83,7 @@ class DownCause(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why phase C ended although more may be due (SPEC C-15, C-16)."""
+    """Why a phase ended although more may be due (SPEC C-15, C-16)."""
 
     SIGNAL = "signal"
     LOCK_LOST = "lock_lost"

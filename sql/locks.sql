@@ -4,12 +4,14 @@
 -- Take the lock if nobody has it.
 --   $1 key int8
 -- returns: Held, one
+-- limit: 20 s
 SELECT pg_try_advisory_lock($1) AS held;
 
 -- name: still_locked
 -- Whether the connection that answers holds the lock. Behind a pooler that hands out another one, it does not (L-2).
 --   $1 key int8
 -- returns: Held, one
+-- limit: 20 s
 SELECT EXISTS (
        SELECT FROM pg_locks AS l
         WHERE l.locktype = 'advisory'
@@ -22,12 +24,14 @@ SELECT EXISTS (
 -- Give the lock back.
 --   $1 key int8
 -- returns: Held, one
+-- limit: 5 s
 SELECT pg_advisory_unlock($1) AS held;
 
 -- name: locked_keys
 -- Which of these locks anybody holds.
 --   $1 keys int8[]
 -- returns: LockKey, many
+-- limit: 20 s
 SELECT DISTINCT (l.classid::int8 << 32 | l.objid::int8) AS key
   FROM pg_locks AS l
  WHERE l.locktype = 'advisory'

@@ -13,6 +13,7 @@ SELECT set_config('transaction_read_only', 'on', TRUE),
 --   $1 events jsonb
 --   $2 now    timestamptz
 -- returns: InsertedEvent, many
+-- limit: 60 s
 -- again: safe; the unique keys make the second time a no-op
 WITH uniqueness AS MATERIALIZED (
     -- ON CONFLICT names one key, and without a name it would take a collision of ids for a known event.

@@ -3,11 +3,13 @@
 -- name: migrations_applied
 -- The migrations this database has.
 -- returns: MigrationId, many
+-- limit: 20 s
 SELECT m.migration_id FROM _yoyo_migration AS m;
 
 -- name: clock
 -- The database's clock.
 -- returns: Clock, one
+-- limit: 20 s
 SELECT clock_timestamp() AS now;
 
 -- name: open_run
@@ -18,6 +20,7 @@ SELECT clock_timestamp() AS now;
 --   $4 git_sha      text
 --   $5 dry_run      bool
 -- returns: nothing
+-- limit: 20 s
 INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status, git_sha, dry_run)
 VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
 
@@ -32,6 +35,7 @@ VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
 --   $7 counts        jsonb
 --   $8 error_summary text
 -- returns: nothing
+-- limit: 20 s
 INSERT INTO alerts_engine_run_items
        (run_id, phase, status, started_at, finished_at, duration_ms, counts, error_summary)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
@@ -44,6 +48,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 --   $4 counts        jsonb
 --   $5 error_summary text
 -- returns: nothing
+-- limit: 20 s
 UPDATE alerts_engine_runs
    SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4, error_summary = $5
  WHERE run_id = $1;
@@ -53,6 +58,7 @@ UPDATE alerts_engine_runs
 --   $1 lease         interval
 --   $2 locked_phases text[]
 -- returns: nothing
+-- limit: 20 s
 UPDATE alerts_engine_runs
    SET finished_at = clock_timestamp(), status = 'failed', error_summary = 'interrupted'
  WHERE status = 'running'

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from alerts_engine.errors import PhaseError
+from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import command, statement
 
@@ -27,7 +28,7 @@ class DigestBatch:
 
 
 @dataclass(slots=True)
-class DigestCounts:
+class DigestCounts(PhaseCounts):
     """SPEC D-6."""
 
     digests_created: int = 0
@@ -43,7 +44,7 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
     """Put every queued digest delivery into its window's digest, a batch and a transaction at a time."""
     plans = await plans_as_json(context.database, context.settings)
     in_vain = 0
-    while not context.stopping.is_set():
+    while not context.must_stop(counts):
         context.check_lock()
         batch = await _build_batch(context, plans, _HORIZON * _FARTHER**in_vain)
         counts.digests_created += batch.digests_created

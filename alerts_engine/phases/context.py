@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from alerts_engine.types import SINCE_HOURS
+from alerts_engine.types import SINCE_HOURS, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alerts_engine.channels.base import ChannelAdapter
     from alerts_engine.database import Executor
     from alerts_engine.locks import PhaseLock
+    from alerts_engine.phases.counts import PhaseCounts
     from alerts_engine.rendering import Renderer
     from alerts_engine.settings import Settings
 
@@ -45,15 +46,33 @@ class PhaseContext:
     lock: PhaseLock | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     deadline: float | None = None
-    """When claiming ends (``ALERTS_MAX_RUN_SECONDS``), on the event loop's clock."""
+    """When nothing more is begun (``ALERTS_MAX_RUN_SECONDS``), on the event loop's clock."""
     progress: Progress = no_progress
     pace: float = 1.0
     """Times the wait that a channel asks for between two messages to one destination."""
+    warnings: list[str] = field(default_factory=list)
+    """What the run should say although the phase succeeds (SPEC CLI-6c)."""
 
     @property
     def since(self) -> timedelta | None:
         """The window of ``--since-hours``; 0 hours is no limit."""
         return timedelta(hours=self.since_hours) if self.since_hours else None
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why nothing more may be begun, if so; what is done is committed, and the next run goes on."""
+        if self.stopping.is_set():
+            return StopReason.SIGNAL
+        if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+            return StopReason.MAX_RUN_SECONDS
+        return None
+
+    def must_stop(self, counts: PhaseCounts) -> bool:
+        """Whether nothing more may be begun; notes the reason in ``counts``."""
+        reason = self.stop_reason
+        if reason is not None:
+            counts.stop(reason)
+        return reason is not None
 
     @property
     def allowlist(self) -> list[int] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alerts_engine.errors import AlertsEngineError
 from alerts_engine.locks import FAN_OUT_KEYS
+from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import command, statement
 
@@ -69,7 +70,7 @@ class FanOutPage:
 
 
 @dataclass(slots=True)
-class FanOutCounts:
+class FanOutCounts(PhaseCounts):
     """SPEC B-8: decisions are per event, user and channel, ``users_considered`` per event and user."""
 
     events_processed: int = 0
@@ -114,7 +115,7 @@ async def fan_out(context: PhaseContext, counts: FanOutCounts) -> None:
     counts.events_outside_window = outside.count
     counts.allowlist_active = context.allowlist is not None
     plans = await plans_as_json(database, context.settings)
-    while not context.stopping.is_set():
+    while not context.must_stop(counts):
         events = await database.rows(pending_events, now=context.now, since=context.since, most=EVENTS_AT_ONCE)
         if not events:
             context.check_lock()  # lost during the last page: what it did stands, but somebody must know
@@ -129,7 +130,7 @@ async def _fan_out_together(
     audience = (await context.database.row(audience_size)).count
     decisions = _Decisions(context, [event.id for event in events], plans)
     position, done, more = min(event.fanout_position for event in events), 0, True
-    while more and not context.stopping.is_set():
+    while more and not context.must_stop(counts):
         context.check_lock()
         pages, advanced = await decisions.next_pages(counts, position)
         position, done = pages.last_user, done + pages.users

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.errors import DatabaseError, DuplicateKeyError, PhaseError, RuleError
+from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.rules import find_events
 from alerts_engine.statements import rule_files, statement
 
@@ -38,7 +39,7 @@ class RuleCounts:
 
 
 @dataclass(slots=True)
-class GenerateCounts:
+class GenerateCounts(PhaseCounts):
     """SPEC A-6."""
 
     events_created: int = 0
@@ -56,7 +57,7 @@ async def generate(context: PhaseContext, counts: GenerateCounts) -> None:
     failures: list[str] = []
     for rule in rule_files(context.settings.rules_dir):
         context.check_lock()
-        if context.stopping.is_set():
+        if context.must_stop(counts):
             break
         try:
             await _run_rule(context, rule, counts)

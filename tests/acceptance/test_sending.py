@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from alerts_engine.sandbox import Fault
 from tests.acceptance.conftest import add_news, answer_of, fingerprints, statuses
 
 if TYPE_CHECKING:
-    import psycopg
-
     from alerts_engine.sandbox import Sandbox
     from tests.acceptance.conftest import CommandLine
 
@@ -106,6 +106,26 @@ async def test_dead_provider_does_not_hold_up_a_stop(
     left = statuses(postgresql)
     assert left["sending"] <= 6
     assert left["queued"] == 30 - left["sending"]
+
+
+async def test_a_database_that_keeps_one_waiting_does_not_hold_up_a_stop(
+    alerts_engine: CommandLine, postgresql: psycopg.Connection, database_url: str
+):
+    """What waits for a lock is cancelled after ALERTS_SHUTDOWN_SECONDS, and the run is closed (CLI-7)."""
+    add_news(postgresql, users=1)
+    postgresql.execute("LOCK TABLE user_alert_deliveries IN SHARE MODE")
+    process = await alerts_engine.start("run", "--json", ALERTS_SHUTDOWN_SECONDS="0.2")
+    waiting = "SELECT FROM pg_locks WHERE relation = 'user_alert_deliveries'::regclass AND NOT granted"
+    with psycopg.connect(database_url, autocommit=True) as observer:
+        async with asyncio.timeout(30):
+            while not observer.execute(waiting).rowcount:  # noqa: ASYNC110 - the database knows
+                await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    answer = await answer_of(process)
+    assert (answer.code, answer.json["status"]) == (1, "failed")
+    assert answer.phase("b")["error"].startswith("broken off in fan_out_page, 0.2 s after a signal came")
+    shown = (await alerts_engine("runs", "show", answer.json["run_id"], "--json")).json
+    assert (shown["status"], shown["finished_at"] is None) == ("failed", False)
 
 
 async def test_second_signal_exits_at_once(sending: CommandLine, sandbox: Sandbox, postgresql: psycopg.Connection):

@@ -15,6 +15,7 @@ from alerts_engine.phases.context import PhaseContext
 from tests.support.world import (
     DAY,
     HOUR,
+    NOT_STOPPED,
     NOW,
     add_delivery,
     add_digest_delivery,
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
 
     from alerts_engine import PhaseReport
 
-NOTHING = {"digests_created": 0, "digest_items_attached": 0, "deliveries_marked_batched": 0}
+
+def made(digests: int, items: int) -> dict[str, object]:
+    """The counts of a run that made so many ``digests`` and put so many ``items`` into them."""
+    counts = {"digests_created": digests, "digest_items_attached": items, "deliveries_marked_batched": items}
+    return counts | NOT_STOPPED
+
+
+NOTHING = made(0, 0)
 
 
 @pytest.fixture
@@ -94,7 +102,7 @@ async def test_a_digest_for_each_user_channel_and_window(db, database_url):
         f"{ada}:email:daily:2025-11-09": {yesterday},
         f"{bob}:email:daily:2025-11-10": {other},
     }
-    assert report.counts == {"digests_created": 4, "digest_items_attached": 5, "deliveries_marked_batched": 5}
+    assert report.counts == made(4, 5)
     assert [
         tuple(row) for row in db.execute("SELECT DISTINCT status, last_error, attempts FROM user_alert_deliveries")
     ] == [("skipped", "batched_into_digest", 0)]
@@ -155,7 +163,7 @@ async def test_more_than_one_batch_is_taken_in_one_run(db, database_url, monkeyp
     user = add_user(db)
     items = {add_digest_delivery(db, user) for _ in range(5)}
     report = await build(database_url)
-    assert report.counts == {"digests_created": 1, "digest_items_attached": 5, "deliveries_marked_batched": 5}
+    assert report.counts == made(1, 5)
     assert digests(db) == {f"{user}:email:daily:2025-11-10": items}
 
 
@@ -268,7 +276,7 @@ async def test_later_items_of_the_window_join_its_digest(db, database_url):
     joined = await build(database_url, NOW + HOUR)
     third = add_digest_delivery(db, user, NOW + HOUR)
     await build(database_url, NOW + 3 * DAY)
-    assert joined.counts == {"digests_created": 0, "digest_items_attached": 1, "deliveries_marked_batched": 1}
+    assert joined.counts == made(0, 1)
     assert digests(db) == {f"{user}:email:daily:2025-11-10": {first, second, third}}
     assert windows(db) == due
 
@@ -282,7 +290,7 @@ async def test_what_comes_after_its_digest_began_joins_the_next_one(db, database
     begin(db, state)
     late = add_digest_delivery(db, user, NOW - DAY)
     report = await build(database_url)
-    assert report.counts == {"digests_created": 1, "digest_items_attached": 1, "deliveries_marked_batched": 1}
+    assert report.counts == made(1, 1)
     assert digests(db) == {f"{user}:email:daily:2025-11-09": {first}, f"{user}:email:daily:2025-11-10": {late}}
 
 
@@ -389,7 +397,7 @@ async def test_an_item_does_not_join_a_digest_that_is_being_claimed(db, database
         building = asyncio.create_task(build(database_url))
         await somebody_waits_for(db)
     report = await building
-    assert report.counts == {"digests_created": 1, "digest_items_attached": 1, "deliveries_marked_batched": 1}
+    assert report.counts == made(1, 1)
     assert digests(db) == {f"{user}:email:daily:2025-11-09": {first}, f"{user}:email:daily:2025-11-10": {late}}
     assert queued(db) == set()
 

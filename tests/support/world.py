@@ -24,6 +24,9 @@ NOW = datetime(2025, 11, 10, 12, 0, tzinfo=UTC)
 """A Monday, 13:00 in Amsterdam."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
+NOT_STOPPED = {"stopped_early": False, "stop_reason": None}
+"""Counts of a phase that came to its end."""
+
 _numbers = itertools.count(1)
 
 

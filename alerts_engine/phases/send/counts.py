@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.send.claims import SourceName
 from alerts_engine.types import SkipReason, Status
 
 if TYPE_CHECKING:
     from alerts_engine.phases.send.row_update import RowUpdate
-    from alerts_engine.types import StopReason
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class DigestSendCounts:
 
 
 @dataclass(slots=True)
-class SendCounts:
+class SendCounts(PhaseCounts):
     """Deliveries, except where a field says otherwise; ``reclaimed`` counts both."""
 
     queued_selected: int = 0
@@ -47,8 +47,6 @@ class SendCounts:
     skipped_missing_destination: int = 0
     skipped_disabled: int = 0
     reclaimed: int = 0
-    stopped_early: bool = False
-    stop_reason: StopReason | None = None
     channels_down: dict[str, str] = field(default_factory=dict)
     by_channel: dict[str, ChannelCounts] = field(default_factory=dict)
     digests: DigestSendCounts = field(default_factory=DigestSendCounts)
@@ -90,11 +88,6 @@ class SendCounts:
         """``count`` rows ended because their channel has no credentials."""
         (self.digests if source is SourceName.DIGESTS else self).skipped_not_configured += count
         self.by_channel.setdefault(channel, ChannelCounts()).skipped += count
-
-    def stop(self, reason: StopReason) -> None:
-        """The phase stops claiming although more may be due; the first reason stands."""
-        self.stopped_early = True
-        self.stop_reason = self.stop_reason or reason
 
     @property
     def in_all(self) -> int:
