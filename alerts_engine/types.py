@@ -93,6 +93,20 @@ class StopReason(StrEnum):
     RATE_LIMITED = "rate_limited"
 
 
+class Refusal(StrEnum):
+    """Why an event makes no delivery for a user on a channel: the first reason that applies (SPEC B-4)."""
+
+    PLAN = "plan"
+    PREFS = "prefs"
+    MISSING_DESTINATION = "missing_destination"
+    QUOTA = "quota"
+
+    @property
+    def count_name(self) -> str:
+        """What phase B counts it as (SPEC B-8)."""
+        return f"deliveries_skipped_{'missing_dest' if self is Refusal.MISSING_DESTINATION else self.value}"
+
+
 class SkipReason(StrEnum):
     """Why a row ends ``skipped``; the value is what stands in ``last_error`` (SPEC C-10, D-1)."""
 

@@ -51,12 +51,12 @@ SELECT greatest(c.reltuples, 0)::int8 AS count
 -- returns: nothing
 -- locks: the fan-out, until the end of the transaction
 SELECT pg_advisory_xact_lock($1),
-       -- The page's joins are between sets that the planner cannot estimate: they shall be hashed.
+       -- The page's joins are between sets that the planner cannot estimate: they should be hashed.
        set_config('enable_nestloop', 'off', TRUE),
        set_config('enable_mergejoin', 'off', TRUE),
        set_config('enable_seqscan', 'off', TRUE),
        set_config('work_mem', '64MB', TRUE),
-       -- A page takes no time to be compiled for.
+       -- JIT compilation would cost more than a page takes to run.
        set_config('jit', 'off', TRUE);
 
 -- name: next_pages
@@ -85,6 +85,20 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 -- name: fan_out_page
 -- Decide for each of the events and each user of one page, per channel, and make the deliveries.
 -- explain runs it with record = false: then nothing is written and the decisions come back, with their facts.
+--
+--   1  what is decided on     day, plans, events, others
+--   2  what plans allow       allowances
+--   3  who is asked           switched_off, people, members
+--   4  what they want         preferences, checked_preferences, wishes, last_heard, wanting
+--   5  alike users, together  pairs, groups, judged, verdicts      refusals by plan, wish and destination
+--   6  one by one             existing, considered, first_heard, second, screened      cooldowns within the run
+--   7  quotas                 ranked, irregular, quotas, estimated, counted
+--   8  the answer             decided      refusals by quota
+--   9  what is written        delivered, spent, noted
+--  10  what is counted        made, refusals, outside_allowlist
+--  11  what explain shows     explained, explained_preferences
+--
+-- A new reason to refuse is an arm of the CASE in judged, a member of Refusal, and a sentence for explain.
 --   $1 event_ids  int8[]
 --   $2 after_user int8         the page begins behind this user
 --   $3 last_user  int8         and ends with this one
@@ -97,6 +111,8 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 -- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
 -- locks: key share on the users and events referred to; nothing that stops the application from writing to them
 -- again: safe; users up to an event's fanout_position are passed over, and so is every delivery that exists
+
+-- == 1 == What is decided on ==========================================================================================
 WITH day AS (
     -- Looked for by the quarter of an hour: where clocks go back over midnight, the day begins at the first of the two.
     SELECT today,
@@ -131,8 +147,17 @@ events AS MATERIALIZED (
      WHERE e.id = ANY ($1)
        AND (NOT $8 OR e.fanout_completed_at IS NULL)
 ),
--- What a plan allows for an event, per channel: a handful of rows. A user's class is the plan, and whether all shall
--- come in digests; sets of channels are bits.
+-- The other events with the same cooldown key. As an array they lead into the index of their deliveries, however long a
+-- user's history is.
+others AS MATERIALIZED (
+    SELECT e.id AS event_id, other.id, (other.created_at, other.id) < (e.created_at, e.id) AS is_older
+      FROM events AS e
+      JOIN alert_events AS other ON other.cooldown_key = e.cooldown_key AND other.id <> e.id
+),
+
+-- == 2 == What plans allow ============================================================================================
+-- For an event, per channel: a handful of rows. A user's class is the plan, and whether all should come in digests; sets
+-- of channels are bits.
 allowances AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
            p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind,
@@ -154,6 +179,8 @@ allowances AS MATERIALIZED (
            SELECT coalesce(e.alert_type = ANY (p.alert_types) OR 'ALL' = ANY (p.alert_types), FALSE) AS allowed
            ) AS t
 ),
+
+-- == 3 == Who is asked ================================================================================================
 switched_off AS (
     SELECT c.user_id,
            bit_or(CASE c.channel WHEN 'email' THEN 1 WHEN 'telegram' THEN 2 WHEN 'sms' THEN 4 ELSE 0 END) AS bits
@@ -186,18 +213,24 @@ members AS NOT MATERIALIZED (
       LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2 AND s.user_id <= $3
       LEFT JOIN switched_off AS off ON off.user_id = u.id
 ),
-checked_preferences AS NOT MATERIALIZED (
-    SELECT f.id, f.user_id, e.id AS event_id,
-           greatest(coalesce(f.cooldown_minutes, 0), 0) AS cooldown_minutes,
-           f.enabled IS TRUE AS enabled,
-           f.alert_type = e.alert_type AS type_matches,
-           e.region IS NULL OR lower(btrim(f.region)) IN ('global', e.region) AS region_matches,
-           e.alert_type <> 'ASSET_RISK_SPIKE' OR f.asset IS NULL OR lower(f.asset) = ANY (e.assets) AS asset_matches,
-           f.threshold IS NULL OR e.value IS NULL OR f.threshold <= e.value AS threshold_matches
+
+-- == 4 == What they want ==============================================================================================
+preferences AS NOT MATERIALIZED (
+    SELECT f.id::int8 AS id, f.user_id, f.enabled IS TRUE AS enabled, f.alert_type,
+           coalesce(lower(btrim(f.region)), '') AS region, lower(f.asset) AS asset, f.threshold,
+           greatest(coalesce(f.cooldown_minutes, 0), 0) AS cooldown_minutes
       FROM user_alert_prefs AS f
-     CROSS JOIN events AS e
      WHERE f.user_id > $2::int8
        AND f.user_id <= $3::int8
+),
+checked_preferences AS NOT MATERIALIZED (
+    SELECT p.id, p.user_id, e.id AS event_id, p.cooldown_minutes, p.enabled,
+           p.alert_type = e.alert_type AS type_matches,
+           e.region IS NULL OR p.region IN ('global', e.region) AS region_matches,
+           e.alert_type <> 'ASSET_RISK_SPIKE' OR p.asset IS NULL OR p.asset = ANY (e.assets) AS asset_matches,
+           p.threshold IS NULL OR e.value IS NULL OR p.threshold <= e.value AS threshold_matches
+      FROM preferences AS p
+     CROSS JOIN events AS e
 ),
 -- Rows that match differ in their cooldown alone, so the one with the shortest decides; NULL: the user has rows, but
 -- none that matches.
@@ -209,15 +242,8 @@ wishes AS (
       FROM checked_preferences AS c
      GROUP BY c.user_id, c.event_id
 ),
--- The other events with the same cooldown key. As an array they lead into the index of their deliveries, however long a
--- user's history is.
-others AS MATERIALIZED (
-    SELECT e.id AS event_id, other.id, (other.created_at, other.id) < (e.created_at, e.id) AS is_older
-      FROM events AS e
-      JOIN alert_events AS other ON other.cooldown_key = e.cooldown_key AND other.id <> e.id
-),
--- When the user last heard of one of them.
-last_heard AS (
+-- When the user last heard of another event with the same cooldown key.
+last_heard AS NOT MATERIALIZED (
     SELECT o.event_id, d.user_id, max(d.created_at) AS heard_at
       FROM user_alert_deliveries AS d
       JOIN others AS o ON o.id = d.alert_event_id
@@ -230,7 +256,7 @@ last_heard AS (
 ),
 -- Where a user has no preference rows at all, the defaults of B-4 stand for them.
 wanting AS NOT MATERIALIZED (
-    SELECT m.user_id, m.class, m.switched_off, m.missing, e.id AS event_id, w.cooldown_minutes, h.heard_at,
+    SELECT m.user_id, m.class, m.switched_off, m.missing, e.id AS event_id, w.cooldown_minutes,
            CASE WHEN w.user_id IS NOT NULL
                 THEN w.cooldown_minutes IS NOT NULL
                      AND (w.cooldown_minutes > 0
@@ -243,23 +269,21 @@ wanting AS NOT MATERIALIZED (
       LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id
 ),
+
+-- == 5 == Alike users, together =======================================================================================
 -- Users with the same profile are decided on together, up to their quotas: its bits are, from the lowest, the channels
 -- without destination (3), those that are switched off (3), whether the event is wanted, and the class.
 pairs AS MATERIALIZED (
     SELECT w.user_id, w.event_id, w.cooldown_minutes,
-           ((w.class << 7) + (w.wanted::int4 << 6) + (w.switched_off << 3) + w.missing)::int4 AS profile,
-           CASE WHEN NOT $8 THEN w.heard_at END AS heard_at
+           ((w.class << 7) + (w.wanted::int4 << 6) + (w.switched_off << 3) + w.missing)::int4 AS profile
       FROM wanting AS w
 ),
 groups AS MATERIALIZED (
     SELECT p.event_id, p.profile, count(*) AS users FROM pairs AS p GROUP BY p.event_id, p.profile
 ),
 judged AS NOT MATERIALIZED (
-    SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin,
-           l.plan, l.type_allowed, l.channel, l.kind, l.per_day,
-           (g.profile >> 6) & 1 = 1 AS wanted,
-           (g.profile >> 3) & l.bit <> 0 AS switched_off,
-           g.profile & l.bit <> 0 AS missing_destination,
+    SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin, l.channel, l.kind,
+           l.per_day,
            CASE WHEN NOT l.allowed THEN 'plan'
                 WHEN (g.profile >> 6) & 1 = 0 OR (g.profile >> 3) & l.bit <> 0 THEN 'prefs'
                 WHEN g.profile & l.bit <> 0 THEN 'missing_destination'
@@ -267,12 +291,14 @@ judged AS NOT MATERIALIZED (
       FROM groups AS g
       JOIN allowances AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
 ),
--- What ends here is counted by group, never user by user. A cooldown within the run comes before a missing
--- destination.
+-- What ends here is counted by group, never user by user. A cooldown within the run counts as 'prefs', so it comes
+-- before whatever reason stands behind that one.
 verdicts AS MATERIALIZED (
-    SELECT j.*, j.refusal IS NULL OR (j.refusal = 'missing_destination' AND j.has_twin) OR NOT $8 AS goes_on
+    SELECT j.*, j.refusal IS NULL OR (j.refusal NOT IN ('plan', 'prefs') AND j.has_twin) OR NOT $8 AS goes_on
       FROM judged AS j
 ),
+
+-- == 6 == One by one ==================================================================================================
 existing AS MATERIALIZED (
     SELECT DISTINCT d.alert_event_id, d.user_id, d.channel
       FROM user_alert_deliveries AS d
@@ -283,13 +309,7 @@ existing AS MATERIALIZED (
 ),
 considered AS NOT MATERIALIZED (
     SELECT p.user_id, p.event_id, p.cooldown_minutes, v.channel, v.kind, v.per_day, v.quota_rank, v.age_rank,
-           v.cooldown_key, v.refusal,
-           CASE WHEN NOT $8 THEN
-               jsonb_build_object('plan', v.plan, 'type_allowed', v.type_allowed, 'per_day', v.per_day,
-                                  'cooldown_minutes', p.cooldown_minutes, 'heard_at', p.heard_at::timestamptz,
-                                  'wanted', v.wanted, 'switched_off', v.switched_off,
-                                  'destination_present', NOT v.missing_destination)
-           END AS facts
+           v.cooldown_key, v.refusal
       FROM pairs AS p
       JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.goes_on
      WHERE NOT EXISTS (
@@ -311,13 +331,28 @@ second AS (
       JOIN events AS e ON e.cooldown_key = f.cooldown_key AND e.age_rank > f.age_rank
 ),
 screened AS NOT MATERIALIZED (
-    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank, c.facts,
-           s.user_id IS NOT NULL AS twin_goes_first,
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank,
            CASE WHEN c.refusal IS DISTINCT FROM 'plan' AND c.cooldown_minutes > 0 AND s.user_id IS NOT NULL
                 THEN 'prefs' ELSE c.refusal END AS refusal
       FROM considered AS c
       LEFT JOIN second AS s ON s.user_id = c.user_id AND s.event_id = c.event_id
 ),
+
+-- == 7 == Quotas ======================================================================================================
+-- What is used of a day's quota costs one row of user_alert_quotas, not a count of the day:
+--
+--     used = made  what the fan-out made today, whatever became of it
+--          + what others wrote today    (instant rows without quota_day; mostly there are none)
+--          - what failed or was skipped of that which was made    (mostly none)
+--
+-- An example: 8 emails a day. The fan-out made 6 for the user, of which 1 failed; the application wrote 2. So 6 + 2 - 1
+-- = 7 are used. Of two events on this page the more severe has place 1, and 7 + 1 <= 8: it is delivered. The other has
+-- place 2, and 7 + 2 > 8: 'quota'. Then noted writes made = 7.
+--
+-- Rows that somebody deleted leave made too high, never too low: so before a refusal there is a look at the index. If it
+-- has 6 rows of today, made is right. If it has 4, the day is counted (really_used = 4 + 2 - 1 = 5), the second event
+-- goes out, too, and noted writes what explains that count: made = 4 + 2.
+--
 -- Whose turn it is for what is left of the quota; with one event there is nothing to sort.
 ranked AS NOT MATERIALIZED (
     SELECT s.*, 1::int8 AS place
@@ -328,8 +363,7 @@ ranked AS NOT MATERIALIZED (
       FROM screened AS s
      WHERE (SELECT count(*) FROM events) > 1
 ),
--- Whether this page has rows that make what is used of a quota differ from what was made: those that others wrote, and
--- those that failed. Mostly there are none.
+-- Whether the page has any rows at all that others wrote, or that failed: asked once, before it is asked for a user.
 irregular AS (
     SELECT EXISTS (SELECT FROM user_alert_deliveries AS d
                     WHERE d.delivery_kind = 'instant'
@@ -342,8 +376,8 @@ irregular AS (
                       AND d.user_id > $2
                       AND d.user_id <= $3) AS freed
 ),
--- What was made of a quota today. Where a row speaks of another day although something was made today, the time zone
--- has changed, or somebody replayed an old moment: that leaves one unsure, as having no row does.
+-- Where a row speaks of another day although something was made today, the time zone has changed, or somebody replayed
+-- an old moment: that leaves one unsure, as having no row does. Then the day is counted.
 quotas AS NOT MATERIALIZED (
     SELECT q.user_id, q.channel,
            CASE WHEN q.quota_day = day.today THEN q.made ELSE 0 END AS made,
@@ -353,9 +387,6 @@ quotas AS NOT MATERIALIZED (
      WHERE q.user_id > $2
        AND q.user_id <= $3
 ),
--- What is used of a quota costs one row, not a count of the day: what was made, and the few rows that others wrote, less
--- the few that failed. Where one is sure, that can only be too high (after a DELETE), so there is a look where it would
--- refuse.
 estimated AS NOT MATERIALIZED (
     SELECT r.*, coalesce(q.made, 0) AS made, coalesce(q.is_unsure, TRUE) AS is_unsure,
            coalesce(q.made, 0)
@@ -408,16 +439,18 @@ counted AS NOT MATERIALIZED (
            END AS really_used
       FROM estimated AS e
 ),
+
+-- == 8 == The answer ==================================================================================================
 decided AS MATERIALIZED (
     SELECT c.user_id, c.event_id, c.channel, c.kind,
            -- If rows were counted after all, what was made is what explains that count.
            c.made + c.really_used - c.used AS made,
            coalesce(c.refusal, CASE WHEN c.really_used + c.place > c.per_day THEN 'quota' END) AS reason,
-           CASE WHEN NOT $8
-                THEN c.facts || jsonb_build_object('twin_goes_first', c.twin_goes_first, 'used', c.really_used)
-           END AS facts
+           CASE WHEN NOT $8 THEN c.really_used END AS used
       FROM counted AS c
 ),
+
+-- == 9 == What is written =============================================================================================
 delivered AS (
     INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day)
     SELECT d.user_id, d.event_id, d.channel, d.kind, $4, CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END
@@ -445,31 +478,23 @@ noted AS (
            made = excluded.made,
            counted_at = greatest(q.counted_at, excluded.counted_at)
 ),
+
+-- == 10 == What is counted ============================================================================================
 made AS (
     SELECT count(*) AS deliveries, count(*) FILTER (WHERE delivery_kind = 'digest') AS digests FROM delivered
 ),
-refused AS (
-    SELECT count(*) FILTER (WHERE reason = 'prefs') AS prefs,
-           count(*) FILTER (WHERE reason = 'missing_destination') AS missing_destination,
-           count(*) FILTER (WHERE reason = 'quota') AS quota
-      FROM decided
-),
-refused_groups AS (
-    SELECT coalesce(sum(v.users) FILTER (WHERE v.refusal = 'plan'), 0)::int8 AS plan,
-           coalesce(sum(v.users) FILTER (WHERE v.refusal = 'prefs'), 0)::int8 AS prefs,
-           coalesce(sum(v.users) FILTER (WHERE v.refusal = 'missing_destination'), 0)::int8 AS missing_destination
-      FROM verdicts AS v
-     WHERE NOT v.goes_on
-),
--- A delivery that exists was decided on earlier, whatever would be decided now.
-existing_groups AS (
-    SELECT count(*) FILTER (WHERE v.refusal = 'plan') AS plan,
-           count(*) FILTER (WHERE v.refusal = 'prefs') AS prefs,
-           count(*) FILTER (WHERE v.refusal = 'missing_destination') AS missing_destination
+refusals AS (
+    SELECT v.refusal AS reason, sum(v.users) AS count FROM verdicts AS v WHERE NOT v.goes_on GROUP BY v.refusal
+     UNION ALL
+    -- A delivery that exists was decided on earlier, whatever would be decided now.
+    SELECT v.refusal, -count(*)
       FROM existing AS x
       JOIN pairs AS p ON p.user_id = x.user_id AND p.event_id = x.alert_event_id
       JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.channel = x.channel
      WHERE NOT v.goes_on
+     GROUP BY v.refusal
+     UNION ALL
+    SELECT d.reason, count(*) FROM decided AS d WHERE d.reason IS NOT NULL GROUP BY d.reason
 ),
 outside_allowlist AS (
     SELECT count(*) AS pairs
@@ -480,25 +505,36 @@ outside_allowlist AS (
        AND u.id <= $3::int8
        AND u.email_verified IS NOT FALSE
        AND u.id <> ALL ($7::int8[])
+),
+
+-- == 11 == What explain shows =========================================================================================
+explained AS (
+    SELECT jsonb_agg(jsonb_build_object(
+               'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel, 'kind', d.kind, 'reason', d.reason,
+               'plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day, 'used', d.used,
+               'wanted', (p.profile >> 6) & 1 = 1, 'cooldown_minutes', p.cooldown_minutes,
+               'heard_at', h.heard_at::timestamptz, 'switched_off', (p.profile >> 3) & l.bit <> 0,
+               'destination_present', p.profile & l.bit = 0) ORDER BY d.event_id, d.channel) AS decisions
+      FROM decided AS d
+      JOIN pairs AS p ON p.user_id = d.user_id AND p.event_id = d.event_id
+      JOIN allowances AS l ON l.event_id = p.event_id AND l.class = p.profile >> 7 AND l.channel = d.channel
+      LEFT JOIN last_heard AS h ON h.user_id = d.user_id AND h.event_id = d.event_id
+     WHERE NOT $8
+),
+explained_preferences AS (
+    SELECT jsonb_agg(to_jsonb(c) ORDER BY c.event_id, c.id) AS preferences
+      FROM checked_preferences AS c
+     WHERE NOT $8
 )
 SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS users_considered,
        made.deliveries - made.digests AS created_instant,
        made.digests AS created_digest,
-       groups.plan - existing.plan AS skipped_plan,
-       groups.prefs - existing.prefs + refused.prefs AS skipped_prefs,
-       groups.missing_destination - existing.missing_destination + refused.missing_destination AS skipped_missing_dest,
-       refused.quota AS skipped_quota,
+       (SELECT coalesce(jsonb_object_agg(r.reason, r.count), '{}')
+          FROM (SELECT reason, sum(count)::int8 AS count FROM refusals GROUP BY reason) AS r) AS refusals,
        outside.pairs AS users_skipped_allowlist,
-       CASE WHEN NOT $8 THEN (
-           SELECT jsonb_agg(d.facts || jsonb_build_object(
-                      'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel, 'kind', d.kind,
-                      'reason', d.reason) ORDER BY d.event_id, d.channel)
-             FROM decided AS d)
-       END AS decisions,
-       CASE WHEN NOT $8 THEN (
-           SELECT jsonb_agg(to_jsonb(c) ORDER BY c.event_id, c.id) FROM checked_preferences AS c)
-       END AS preferences
-  FROM made, refused, refused_groups AS groups, existing_groups AS existing, outside_allowlist AS outside;
+       explained.decisions,
+       explained_preferences.preferences
+  FROM made, outside_allowlist AS outside, explained, explained_preferences;
 
 -- name: advance_fan_out
 -- Note how far the fan-out of these events has come; at the end of the audience, mark them completed.

@@ -12,7 +12,7 @@ from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.fan_out import fan_out_page
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import statement
-from alerts_engine.types import Kind, Status
+from alerts_engine.types import Kind, Refusal, Status
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
@@ -24,17 +24,17 @@ _LONGEST_LINE = 1_000
 
 
 class Verdict(StrEnum):
-    """``deliver``, or the first reason against it (SPEC B-4), for one event, user and channel."""
+    """What may be said of an event, a user and a channel besides the fan-out's reasons to refuse."""
 
     DELIVER = "deliver"
-    PLAN = "plan"
-    PREFS = "prefs"
-    MISSING_DESTINATION = "missing_destination"
-    QUOTA = "quota"
     EMAIL_UNVERIFIED = "email_unverified"
     NOT_IN_ALLOWLIST = "not_in_allowlist"
     CHANGED_SINCE = "changed_since"
     """The fan-out made nothing, and what there is today does not say why."""
+
+
+Answer = Verdict | Refusal
+"""``deliver``, or the first reason against it (SPEC B-4), for one event, user and channel."""
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -131,9 +131,9 @@ class Decision:
     """One channel."""
 
     channel: str
-    verdict: Verdict
+    verdict: Answer
     """Where the fan-out has been: ``deliver`` exactly where it made a delivery."""
-    today: Verdict
+    today: Answer
     """What today's plan, preferences and addresses say for the moment of the decision."""
     kind: Kind | None
     facts: Facts | None
@@ -252,7 +252,7 @@ def _decision(
     unseen: Verdict,
     reached: bool,
 ) -> Decision:
-    today = unseen if decided is None else Verdict(decided["reason"] or Verdict.DELIVER)
+    today = unseen if decided is None else _answer(decided["reason"])
     verdict = today
     if deliveries:
         verdict = Verdict.DELIVER
@@ -261,6 +261,10 @@ def _decision(
     if decided is None:
         return Decision(channel, verdict, today, None, None, deliveries)
     return Decision(channel, verdict, today, Kind(decided["kind"]), _facts(decided), deliveries)
+
+
+def _answer(reason: str | None) -> Answer:
+    return Verdict.DELIVER if reason is None else Refusal(reason)
 
 
 def _facts(decided: dict[str, Any]) -> Facts:

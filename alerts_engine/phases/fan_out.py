@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.errors import AlertsEngineError
@@ -12,6 +12,7 @@ from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import command, statement
+from alerts_engine.types import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,10 +61,8 @@ class FanOutPage:
     users_considered: int
     created_instant: int
     created_digest: int
-    skipped_plan: int
-    skipped_prefs: int
-    skipped_missing_dest: int
-    skipped_quota: int
+    refusals: dict[str, int]
+    """How many decisions each :class:`~alerts_engine.types.Refusal` ended."""
     users_skipped_allowlist: int
     decisions: list[dict[str, Any]] | None
     preferences: list[dict[str, Any]] | None
@@ -78,10 +77,7 @@ class FanOutCounts(PhaseCounts):
     deliveries_created: int = 0
     created_instant: int = 0
     created_digest: int = 0
-    deliveries_skipped_plan: int = 0
-    deliveries_skipped_prefs: int = 0
-    deliveries_skipped_missing_dest: int = 0
-    deliveries_skipped_quota: int = 0
+    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
     events_outside_window: int = 0
     allowlist_active: bool = False
     users_skipped_allowlist: int = 0
@@ -92,11 +88,16 @@ class FanOutCounts(PhaseCounts):
         self.created_instant += page.created_instant
         self.created_digest += page.created_digest
         self.deliveries_created += page.created_instant + page.created_digest
-        self.deliveries_skipped_plan += page.skipped_plan
-        self.deliveries_skipped_prefs += page.skipped_prefs
-        self.deliveries_skipped_missing_dest += page.skipped_missing_dest
-        self.deliveries_skipped_quota += page.skipped_quota
         self.users_skipped_allowlist += page.users_skipped_allowlist
+        for reason, count in page.refusals.items():
+            self.refused[Refusal(reason)] += count
+
+    def as_counts(self) -> dict[str, Any]:
+        """With a count of its own for each reason, in the place of ``refused``."""
+        counts: dict[str, Any] = {}
+        for name, value in PhaseCounts.as_counts(self).items():
+            counts |= {reason.count_name: value[reason] for reason in Refusal} if name == "refused" else {name: value}
+        return counts
 
 
 pending_events = statement("phase_b_fan_out", "pending_events", PendingEvent)

@@ -16,7 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from alerts_engine import AlertsEngine, Channel, Kind, Phase
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError
-from alerts_engine.operations.explain import Explanation, Verdict, explain
+from alerts_engine.operations.explain import Answer, Explanation, Verdict, explain
+from alerts_engine.types import Refusal
 from tests.integration.test_fan_out_property import _deliveries, _empty, _insert
 from tests.support.oracle import fan_out as oracle
 from tests.support.oracle.strategies import cooldown_worlds, preference_worlds, quota_worlds, worlds
@@ -103,20 +104,20 @@ async def _explained(engine: AlertsEngine, world: World, user_id: int, event_id:
     return found
 
 
-def _verdicts(explanations: list[Explanation]) -> dict[tuple[int, Channel], Verdict]:
+def _verdicts(explanations: list[Explanation]) -> dict[tuple[int, Channel], Answer]:
     return {(one.user_id, decision.channel): decision.verdict for one in explanations for decision in one.decisions}
 
 
 _ORACLE_VERDICTS = {
-    oracle.Verdict.PLAN: Verdict.PLAN,
-    oracle.Verdict.PREFS: Verdict.PREFS,
-    oracle.Verdict.MISSING_DESTINATION: Verdict.MISSING_DESTINATION,
-    oracle.Verdict.QUOTA: Verdict.QUOTA,
+    oracle.Verdict.PLAN: Refusal.PLAN,
+    oracle.Verdict.PREFS: Refusal.PREFS,
+    oracle.Verdict.MISSING_DESTINATION: Refusal.MISSING_DESTINATION,
+    oracle.Verdict.QUOTA: Refusal.QUOTA,
     oracle.Verdict.DELIVER: Verdict.DELIVER,
 }
 
 
-def _expected(world: World) -> dict[tuple[int, Channel], Verdict]:
+def _expected(world: World) -> dict[tuple[int, Channel], Answer]:
     """What the oracle says; it does not look at those who are not considered."""
     unseen = {
         (user.id, channel): Verdict.EMAIL_UNVERIFIED if user.email_verified is False else Verdict.NOT_IN_ALLOWLIST
@@ -136,7 +137,7 @@ async def _explain(url: str, user: int, event: int | None = None, **fields: obje
         return await explain(database, settings(url, **fields), user_id=user, event_id=event, now=NOW)
 
 
-async def _decisions(url: str, user: int, event: int, **fields: object) -> dict[Channel, tuple[Verdict, object]]:
+async def _decisions(url: str, user: int, event: int, **fields: object) -> dict[Channel, tuple[Answer, object]]:
     (found,) = await _explain(url, user, event, **fields)
     return {decision.channel: (decision.verdict, decision.facts) for decision in found.decisions}
 
@@ -168,7 +169,7 @@ async def test_quota_says_how_much_of_how_many_is_used(db: psycopg.Connection, d
     assert (verdict, facts.used, facts.per_day, facts.plan) == (Verdict.DELIVER, 3, 4, "personal")
     add_delivery(db, user, add_event(db, fanned_out=True), created_at=NOW - HOUR)
     verdict, facts = (await _decisions(database_url, user, event))[Channel.EMAIL]
-    assert (verdict, facts.used, facts.per_day) == (Verdict.QUOTA, 4, 4)
+    assert (verdict, facts.used, facts.per_day) == (Refusal.QUOTA, 4, 4)
 
 
 async def test_cooldown_says_when_the_user_last_heard_of_it(db: psycopg.Connection, database_url: str):
@@ -179,7 +180,7 @@ async def test_cooldown_says_when_the_user_last_heard_of_it(db: psycopg.Connecti
     add_delivery(db, user, earlier, created_at=NOW - HOUR)
     event = add_event(db, cooldown_key="pipeline")
     verdict, facts = (await _decisions(database_url, user, event))[Channel.EMAIL]
-    assert (verdict, facts.cooldown_minutes, facts.heard_at) == (Verdict.PREFS, 120, NOW - HOUR)
+    assert (verdict, facts.cooldown_minutes, facts.heard_at) == (Refusal.PREFS, 120, NOW - HOUR)
 
 
 async def test_each_channel_has_its_own_reason(db: psycopg.Connection, database_url: str):
@@ -188,9 +189,9 @@ async def test_each_channel_has_its_own_reason(db: psycopg.Connection, database_
     switch_channel(db, user, "email", enabled=False)
     decisions = await _decisions(database_url, user, add_event(db))
     assert {channel: verdict for channel, (verdict, _) in decisions.items()} == {
-        Channel.EMAIL: Verdict.PREFS,
-        Channel.TELEGRAM: Verdict.MISSING_DESTINATION,
-        Channel.SMS: Verdict.PLAN,
+        Channel.EMAIL: Refusal.PREFS,
+        Channel.TELEGRAM: Refusal.MISSING_DESTINATION,
+        Channel.SMS: Refusal.PLAN,
     }
     assert decisions[Channel.EMAIL][1].switched_off
     assert not decisions[Channel.TELEGRAM][1].destination_present
@@ -218,7 +219,7 @@ async def test_what_was_made_stays_made_whatever_the_preferences_are_today(db: p
     (of_user,), (of_late,) = await _explain(database_url, user, event), await _explain(database_url, late, event)
     assert of_user.decided_at == NOW
     email, late_email = of_user.decisions[0], of_late.decisions[0]
-    assert (email.verdict, email.today) == (Verdict.DELIVER, Verdict.PREFS)
+    assert (email.verdict, email.today) == (Verdict.DELIVER, Refusal.PREFS)
     assert (late_email.verdict, late_email.today) == (Verdict.CHANGED_SINCE, Verdict.DELIVER)
 
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from alerts_engine.channels import channels
 from alerts_engine.commands.tables.drawing import Table
 from alerts_engine.commands.tables.words import moment_text
 from alerts_engine.operations.explain import Verdict
-from alerts_engine.types import SINCE_HOURS, Kind, Status
+from alerts_engine.types import SINCE_HOURS, Kind, Refusal, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from alerts_engine.operations.explain import Decision, DeliveryState, Explanation, Facts, Preference
+    from alerts_engine.operations.explain import Answer, Decision, DeliveryState, Explanation, Facts, Preference
 
 _VERDICTS = {
     Verdict.DELIVER: "would deliver",
-    Verdict.PLAN: "not in the plan",
-    Verdict.PREFS: "not wanted",
-    Verdict.MISSING_DESTINATION: "no destination",
-    Verdict.QUOTA: "over the quota",
+    Refusal.PLAN: "not in the plan",
+    Refusal.PREFS: "not wanted",
+    Refusal.MISSING_DESTINATION: "no destination",
+    Refusal.QUOTA: "over the quota",
     Verdict.EMAIL_UNVERIFIED: "email unverified",
     Verdict.NOT_IN_ALLOWLIST: "not in allowlist",
     Verdict.CHANGED_SINCE: "changed since",
@@ -90,24 +90,30 @@ def _why(decision: Decision, explanation: Explanation) -> str:
     return f"it was made; by what there is today: {_reason(decision.today, decision, explanation)}"
 
 
-def _reason(verdict: Verdict, decision: Decision, explanation: Explanation) -> str:
-    facts, channel = decision.facts, decision.channel
-    if facts is None or verdict in _WITHOUT_FACTS:
-        return _WITHOUT_FACTS.get(verdict, "")
-    match verdict:
-        case Verdict.PLAN:
+def _reason(answer: Answer, decision: Decision, explanation: Explanation) -> str:
+    if decision.facts is None:
+        return _NOT_LOOKED_AT.get(answer, "")
+    if isinstance(answer, Refusal):
+        return _refused(answer, decision.facts, decision.channel, explanation)
+    return f"{_wanted(decision.facts, explanation)}; {_allowance(decision.facts, decision)}"
+
+
+def _refused(reason: Refusal, facts: Facts, channel: str, explanation: Explanation) -> str:
+    """Each reason in a sentence."""
+    match reason:
+        case Refusal.PLAN:
             return _refused_by_plan(facts, channel, explanation.event.alert_type)
-        case Verdict.PREFS:
+        case Refusal.PREFS:
             return _refused_by_wishes(facts, channel, explanation)
-        case Verdict.MISSING_DESTINATION:
+        case Refusal.MISSING_DESTINATION:
             return f"the user has no {channels()[channel].destination}"
-        case Verdict.QUOTA:
+        case Refusal.QUOTA:
             return f"{facts.used} of {facts.per_day} a day are used (plan {facts.plan})"
         case _:
-            return f"{_wanted(facts, explanation)}; {_allowance(facts, decision)}"
+            assert_never(reason)
 
 
-_WITHOUT_FACTS = {
+_NOT_LOOKED_AT: dict[Answer, str] = {
     Verdict.EMAIL_UNVERIFIED: "the user's email address is not verified",
     Verdict.NOT_IN_ALLOWLIST: "ALERTS_SEND_ALLOWLIST_USER_IDS is set, and this user is not in it",
 }
