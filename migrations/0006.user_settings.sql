@@ -14,7 +14,7 @@ BEGIN
     IF to_regclass('user_channel_preferences') IS NULL THEN
         CREATE TABLE user_channel_preferences (
             user_id INT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-            channel TEXT NOT NULL CHECK (channel IN ('email', 'telegram', 'sms', 'account')),
+            channel TEXT NOT NULL CHECK (channel IN ('email', 'telegram', 'sms', 'account') OR channel LIKE '%.%'),
             enabled BOOLEAN NOT NULL DEFAULT TRUE,
             PRIMARY KEY (user_id, channel)
         );

@@ -18,6 +18,24 @@ CREATE TABLE IF NOT EXISTS user_alert_destinations (
 );
 COMMENT ON TABLE user_alert_destinations IS 'created by alerts-engine';
 
+-- The same for a whole audience: the bits of those channels for which this user's row has no destination. A channel whose
+-- destinations are not in that row has none of these bits.
+CREATE OR REPLACE FUNCTION alert_missing_destinations(u users, channels jsonb) RETURNS INT
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+        SELECT CASE WHEN alert_destination(u.email) IS NULL
+                    THEN coalesce((jsonb_path_query_first(channels, '$[*] ? (@.channel == "email").bit'))::int, 0)
+                    ELSE 0 END
+               + CASE WHEN alert_destination(u.telegram_chat_id) IS NULL
+                      THEN coalesce((jsonb_path_query_first(channels, '$[*] ? (@.channel == "telegram").bit'))::int, 0)
+                      ELSE 0 END
+               + CASE WHEN alert_destination(u.phone_number) IS NULL
+                      THEN coalesce((jsonb_path_query_first(channels, '$[*] ? (@.channel == "sms").bit'))::int, 0)
+                      ELSE 0 END
+    $$;
+COMMENT ON FUNCTION alert_missing_destinations(users, jsonb) IS
+    'alerts-engine: the bits of the channels by which a user cannot be reached';
+
 CREATE OR REPLACE FUNCTION alert_destinations() RETURNS TABLE (user_id INT, channel TEXT, destination TEXT)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$

@@ -72,14 +72,14 @@ BEGIN
             SELECT guarded || '_' || name AS name, condition
             FROM (VALUES
                 ('user_alert_deliveries', 'channel_known',
-                    'channel IN (''email'', ''telegram'', ''sms'', ''account'')'),
+                    'channel IN (''email'', ''telegram'', ''sms'', ''account'') OR channel LIKE ''%.%'''),
                 ('user_alert_deliveries', 'kind_known', 'delivery_kind IN (''instant'', ''digest'')'),
                 ('user_alert_deliveries', 'status_known', status_known),
                 ('user_alert_deliveries', 'failure_kind_known', 'failure_kind IN (''transient'', ''permanent'')'),
                 ('user_alert_deliveries', 'attempts_counted', 'attempts >= 0'),
                 ('user_alert_deliveries', 'sending_has_lease', sending_has_lease),
                 ('user_alert_deliveries', 'sent_has_time', deliveries_sent_has_time),
-                ('user_alert_digests', 'channel_known', 'channel IN (''email'', ''telegram'')'),
+                ('user_alert_digests', 'channel_known', 'channel IN (''email'', ''telegram'') OR channel LIKE ''%.%'''),
                 ('user_alert_digests', 'period_known', 'period IN (''daily'', ''hourly'')'),
                 ('user_alert_digests', 'window_forward', 'window_end > window_start'),
                 ('user_alert_digests', 'status_known', status_known),

@@ -53,5 +53,5 @@ SELECT d.id::int8 AS id, d.channel, d.delivery_kind AS kind, d.status, d.attempt
   LEFT JOIN user_alert_digests AS g ON g.id = i.digest_id
  WHERE d.alert_event_id = $1::int8
    AND d.user_id = $2::int8
-   AND d.channel IN ('email', 'telegram', 'sms')
+   AND d.channel <> 'account'
  ORDER BY d.channel, d.delivery_kind DESC;

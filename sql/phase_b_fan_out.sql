@@ -107,6 +107,7 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 --   $6 plans      jsonb        what resolve_plans returned
 --   $7 allowlist  int8[]       NULL: everybody
 --   $8 record     bool
+--   $9 channels   jsonb        [{channel, bit, has_digests}, …]: the registry's, at most eight
 -- returns: FanOutPage, one
 -- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
 -- locks: key share on the users and events referred to; nothing that stops the application from writing to them
@@ -130,7 +131,10 @@ WITH day AS (
 plans AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY p.plan)::int4 AS number, p.*
       FROM jsonb_to_recordset($6)
-           AS p(plan text, email int4, telegram int4, sms int4, digests int4, alert_types text[])
+           AS p(plan text, per_day jsonb, digests int4, alert_types text[])
+),
+channels AS MATERIALIZED (
+    SELECT c.* FROM jsonb_to_recordset($9) AS c(channel text, bit int4, has_digests bool)
 ),
 events AS MATERIALIZED (
     SELECT e.id, e.alert_type, e.fanout_position, e.cooldown_key, e.created_at,
@@ -160,19 +164,18 @@ others AS MATERIALIZED (
 -- of channels are bits.
 allowances AS MATERIALIZED (
     SELECT e.id AS event_id, e.quota_rank, e.age_rank, e.cooldown_key, e.has_twin,
-           p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, c.per_day, k.kind,
+           p.number * 2 + s.digest_only AS class, p.plan, c.channel, c.bit, a.per_day, k.kind,
            t.allowed AS type_allowed,
            t.allowed
-           AND c.per_day IS NOT NULL
-           AND (k.kind = 'instant' OR (c.channel <> 'sms' AND p.digests > 0)) AS allowed
+           AND a.per_day IS NOT NULL
+           AND (k.kind = 'instant' OR (c.has_digests AND p.digests > 0)) AS allowed
       FROM events AS e
      CROSS JOIN plans AS p
      CROSS JOIN (VALUES (0), (1)) AS s(digest_only)
+     CROSS JOIN channels AS c
+     CROSS JOIN LATERAL (SELECT (p.per_day ->> c.channel)::int4 AS per_day) AS a
      CROSS JOIN LATERAL (
-           VALUES ('email', 1, p.email), ('telegram', 2, p.telegram), ('sms', 4, p.sms)
-           ) AS c(channel, bit, per_day)
-     CROSS JOIN LATERAL (
-           SELECT CASE WHEN p.plan = 'free' OR s.digest_only = 1 OR c.per_day = 0
+           SELECT CASE WHEN p.plan = 'free' OR s.digest_only = 1 OR a.per_day = 0
                        THEN 'digest' ELSE 'instant' END AS kind
            ) AS k
      CROSS JOIN LATERAL (
@@ -182,19 +185,16 @@ allowances AS MATERIALIZED (
 
 -- == 3 == Who is asked ================================================================================================
 switched_off AS (
-    SELECT c.user_id,
-           bit_or(CASE c.channel WHEN 'email' THEN 1 WHEN 'telegram' THEN 2 WHEN 'sms' THEN 4 ELSE 0 END) AS bits
+    SELECT c.user_id, bit_or(k.bit) AS bits
       FROM user_channel_preferences AS c
+      JOIN channels AS k USING (channel)
      WHERE c.enabled IS FALSE
        AND c.user_id > $2::int8
        AND c.user_id <= $3::int8
      GROUP BY c.user_id
 ),
 people AS NOT MATERIALIZED (
-    SELECT u.id,
-           CASE WHEN btrim(u.email, E' \t\r\n') <> '' THEN 0 ELSE 1 END
-           + CASE WHEN btrim(u.telegram_chat_id, E' \t\r\n') <> '' THEN 0 ELSE 2 END
-           + CASE WHEN btrim(u.phone_number, E' \t\r\n') <> '' THEN 0 ELSE 4 END AS missing
+    SELECT u.id, alert_missing_destinations(u, $9) AS missing
       FROM users AS u
      WHERE u.id > $2::int8
        AND u.id <= $3::int8
@@ -202,16 +202,29 @@ people AS NOT MATERIALIZED (
        AND ($7::int8[] IS NULL OR u.id = ANY ($7))
     OFFSET 0  -- the joins carry the bits, not the addresses
 ),
+-- Custom channels have their addresses in a table of their own; nearly always there are none.
+custom_destinations AS (
+    SELECT d.user_id, bit_or(k.bit) AS bits
+      FROM user_alert_destinations AS d
+      JOIN channels AS k USING (channel)
+     WHERE alert_destination(d.destination) IS NOT NULL
+       AND d.user_id > $2::int8
+       AND d.user_id <= $3::int8
+     GROUP BY d.user_id
+),
 members AS NOT MATERIALIZED (
     SELECT u.id AS user_id,
            coalesce(p.number, free.number) * 2 + coalesce(s.digest_only, FALSE)::int4 AS class,
-           coalesce(off.bits, 0) AS switched_off, u.missing
+           coalesce(off.bits, 0) AS switched_off,
+           u.missing | ((SELECT coalesce(bit_or(bit), 0) FROM channels WHERE channel LIKE '%.%')
+                        & ~coalesce(custom.bits, 0)) AS missing
       FROM people AS u
       JOIN plans AS free ON free.plan = 'free'
       LEFT JOIN user_plans AS up ON up.user_id = u.id AND up.user_id > $2::int8 AND up.user_id <= $3::int8
       LEFT JOIN plans AS p ON p.plan = up.plan
       LEFT JOIN user_notification_settings AS s ON s.user_id = u.id AND s.user_id > $2 AND s.user_id <= $3
       LEFT JOIN switched_off AS off ON off.user_id = u.id
+      LEFT JOIN custom_destinations AS custom ON custom.user_id = u.id
 ),
 
 -- == 4 == What they want ==============================================================================================
@@ -272,10 +285,10 @@ wanting AS NOT MATERIALIZED (
 
 -- == 5 == Alike users, together =======================================================================================
 -- Users with the same profile are decided on together, up to their quotas: its bits are, from the lowest, the channels
--- without destination (3), those that are switched off (3), whether the event is wanted, and the class.
+-- without destination (8), those that are switched off (8), whether the event is wanted, and the class.
 pairs AS MATERIALIZED (
     SELECT w.user_id, w.event_id, w.cooldown_minutes,
-           ((w.class << 7) + (w.wanted::int4 << 6) + (w.switched_off << 3) + w.missing)::int4 AS profile
+           ((w.class << 17) + (w.wanted::int4 << 16) + (w.switched_off << 8) + w.missing)::int4 AS profile
       FROM wanting AS w
 ),
 groups AS MATERIALIZED (
@@ -285,11 +298,11 @@ judged AS NOT MATERIALIZED (
     SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin, l.channel, l.kind,
            l.per_day,
            CASE WHEN NOT l.allowed THEN 'plan'
-                WHEN (g.profile >> 6) & 1 = 0 OR (g.profile >> 3) & l.bit <> 0 THEN 'prefs'
+                WHEN (g.profile >> 16) & 1 = 0 OR (g.profile >> 8) & l.bit <> 0 THEN 'prefs'
                 WHEN g.profile & l.bit <> 0 THEN 'missing_destination'
            END AS refusal
       FROM groups AS g
-      JOIN allowances AS l ON l.event_id = g.event_id AND l.class = g.profile >> 7
+      JOIN allowances AS l ON l.event_id = g.event_id AND l.class = g.profile >> 17
 ),
 -- What ends here is counted by group, never user by user. A cooldown within the run counts as 'prefs', so it comes
 -- before whatever reason stands behind that one.
@@ -512,12 +525,12 @@ explained AS (
     SELECT jsonb_agg(jsonb_build_object(
                'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel, 'kind', d.kind, 'reason', d.reason,
                'plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day, 'used', d.used,
-               'wanted', (p.profile >> 6) & 1 = 1, 'cooldown_minutes', p.cooldown_minutes,
-               'heard_at', h.heard_at::timestamptz, 'switched_off', (p.profile >> 3) & l.bit <> 0,
+               'wanted', (p.profile >> 16) & 1 = 1, 'cooldown_minutes', p.cooldown_minutes,
+               'heard_at', h.heard_at::timestamptz, 'switched_off', (p.profile >> 8) & l.bit <> 0,
                'destination_present', p.profile & l.bit = 0) ORDER BY d.event_id, d.channel) AS decisions
       FROM decided AS d
       JOIN pairs AS p ON p.user_id = d.user_id AND p.event_id = d.event_id
-      JOIN allowances AS l ON l.event_id = p.event_id AND l.class = p.profile >> 7 AND l.channel = d.channel
+      JOIN allowances AS l ON l.event_id = p.event_id AND l.class = p.profile >> 17 AND l.channel = d.channel
       LEFT JOIN last_heard AS h ON h.user_id = d.user_id AND h.event_id = d.event_id
      WHERE NOT $8
 ),

@@ -14,6 +14,7 @@ SELECT set_config('jit', 'off', TRUE);
 --   $5 plans      jsonb        what resolve_plans returned
 --   $6 batch      int8         most deliveries to take
 --   $7 horizon    interval     how far beyond now a window is looked for: whole days, at least 3
+--   $8 channels   text[]       those that have digests
 -- returns: DigestBatch, one
 -- plan: fresh, for the tables grow from batch to batch
 -- locks: the deliveries taken (skip locked), and the digests they join
@@ -23,7 +24,7 @@ WITH RECURSIVE taken AS MATERIALIZED (
       FROM user_alert_deliveries AS d
      WHERE d.status = 'queued'
        AND d.delivery_kind = 'digest'
-       AND d.channel IN ('email', 'telegram')
+       AND d.channel = ANY ($8)
      ORDER BY d.id
      LIMIT $6
        FOR NO KEY UPDATE SKIP LOCKED

@@ -2,13 +2,13 @@
 
 -- name: resolve_plans
 -- One row a plan: the active row of plan_settings where there is one, else the built-in plan.
---   $1 built_in jsonb   [{plan, email, telegram, sms, digests, alert_types}, …]
+--   $1 built_in jsonb    [{plan, per_day: {channel: number or null, …}, digests, alert_types}, …]
+--   $2 channels text[]   the registry's
 -- returns: Plan, many
 -- again: safe; reads only
 WITH configured AS (
     SELECT s.plan_code,
-           s.delivery_config -> 'telegram' AS telegram,
-           s.delivery_config -> 'sms' AS sms,
+           s.delivery_config,
            limits.per_day,
            coalesce(limits.realtime, limits.per_day) AS email,
            coalesce(s.allowed_alert_types, '{}') AS alert_types
@@ -31,19 +31,19 @@ WITH configured AS (
      WHERE s.is_active IS NOT FALSE
 )
 SELECT plan_code AS plan,
-       email,
-       CASE WHEN telegram -> 'enabled' = 'true' THEN
-            CASE WHEN telegram -> 'send_all' = 'true' THEN per_day ELSE email END
-       END AS telegram,
-       CASE WHEN sms -> 'enabled' = 'true' THEN
-            CASE WHEN sms -> 'send_all' = 'true' THEN per_day ELSE email END
-       END AS sms,
-       greatest(1, per_day / 4) AS digests,
-       alert_types
-  FROM configured
+       (SELECT jsonb_object_agg(c.channel, CASE
+                   -- The number for email holds for every channel that does not send all.
+                   WHEN c.channel = 'email' THEN p.email
+                   WHEN p.delivery_config -> c.channel -> 'enabled' = 'true' THEN
+                        CASE WHEN p.delivery_config -> c.channel -> 'send_all' = 'true' THEN p.per_day ELSE p.email END
+               END)
+          FROM unnest($2::text[]) AS c(channel)) AS per_day,
+       greatest(1, p.per_day / 4) AS digests,
+       p.alert_types
+  FROM configured AS p
  UNION ALL
-SELECT b.plan, b.email, b.telegram, b.sms, b.digests, b.alert_types
+SELECT b.plan, b.per_day, b.digests, b.alert_types
   FROM jsonb_to_recordset($1)
-       AS b(plan text, email int4, telegram int4, sms int4, digests int4, alert_types text[])
+       AS b(plan text, per_day jsonb, digests int4, alert_types text[])
  WHERE b.plan NOT IN (SELECT plan_code FROM configured)
  ORDER BY plan;

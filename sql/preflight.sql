@@ -96,7 +96,7 @@ SELECT count(*) AS deliveries
   FROM user_alert_deliveries AS d
  WHERE d.status = 'queued'
    AND d.delivery_kind = 'instant'
-   AND d.channel IN ('email', 'telegram', 'sms')
+   AND d.channel <> 'account'
    AND d.next_retry_at = 'infinity';
 
 -- name: unknown_users

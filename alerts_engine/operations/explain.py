@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alerts_engine.channels import channels
 from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.fan_out import fan_out_page
-from alerts_engine.phases.plans import plans_as_json
+from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.statements import statement
 from alerts_engine.types import Kind, Refusal, Status
 
@@ -207,6 +207,7 @@ async def _explain_event(
         plans=plans,
         allowlist=None if allowlist is None else list(allowlist),
         record=False,
+        channels=channels_as_json(),
     )
     deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
     decided = {one["channel"]: one for one in page.decisions or []}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from alerts_engine.channels import channels
 from alerts_engine.errors import PhaseError
 from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
@@ -76,4 +77,5 @@ async def _build_batch(context: PhaseContext, plans: list[dict[str, object]], ho
             plans=plans,
             batch=BATCH,
             horizon=horizon,
+            channels=[name for name, spec in channels().items() if spec.has_digests],
         )

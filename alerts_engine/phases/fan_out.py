@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alerts_engine.errors import AlertsEngineError
 from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases.counts import PhaseCounts
-from alerts_engine.phases.plans import plans_as_json
+from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.statements import command, statement
 from alerts_engine.types import Refusal
 
@@ -227,6 +227,7 @@ class _Decisions:
             plans=self._plans,
             allowlist=self._context.allowlist,
             record=True,
+            channels=channels_as_json(),
         )
 
     async def _advance(self, transaction: Session, last_user: int, *, completed: bool) -> int:

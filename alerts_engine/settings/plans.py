@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from alerts_engine.settings.values import Accepts, FromJson
 
@@ -27,13 +27,26 @@ Word = Annotated[str, AfterValidator(_storable)]
 class PlanQuota(BaseModel):
     """What one plan allows (SPEC B-5). ``None`` for a channel: not allowed; 0: digests only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    __pydantic_extra__: dict[str, PerDay | None] = Field(init=False)
+    """Custom channels: their names have a dot in them (SPEC I-6)."""
 
     email: PerDay | None = None
     telegram: PerDay | None = None
     sms: PerDay | None = None
     digests: PerDay = 1
     alert_types: tuple[Word, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_other_word(self) -> PlanQuota:
+        if any("." not in name for name in self.__pydantic_extra__):
+            raise ValueError
+        return self
+
+    @property
+    def per_day(self) -> dict[str, int | None]:
+        """Instant messages a day, per channel."""
+        return {"email": self.email, "telegram": self.telegram, "sms": self.sms, **self.__pydantic_extra__}
 
 
 PlanQuotas = Annotated[

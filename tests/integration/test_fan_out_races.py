@@ -16,7 +16,7 @@ from alerts_engine.errors import DatabaseUnreachableError
 from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases import fan_out as phase
 from alerts_engine.phases.context import PhaseContext
-from alerts_engine.phases.plans import plans_as_json
+from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.types import Channel, Kind, Status
 from tests.support.oracle.fan_out import fan_out as decide
 from tests.support.oracle.world import Delivery, Event, Preference, User, World
@@ -230,6 +230,7 @@ async def test_the_application_goes_on_writing_while_a_page_is_decided(db: psyco
         made = await page.row(
             phase.fan_out_page, event_ids=[event], after_user=0, last_user=users[-1], now=NOW,
             time_zone="Europe/Amsterdam", plans=plans, allowlist=None, record=True,
+            channels=channels_as_json(),
         )  # fmt: skip
         await page.row(phase.advance_fan_out, event_ids=[event], last_user=users[-1], completed=True, now=NOW)
         assert made.created_instant == len(users)
