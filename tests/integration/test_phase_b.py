@@ -355,7 +355,8 @@ async def test_plan_settings_are_read_as_the_application_means_them(db, database
         plans = {plan["plan"]: plan for plan in await plans_as_json(database, settings(database_url))}
     for number, (_, _, wanted) in enumerate(PLAN_SETTINGS):
         plan = plans[f"plan {number}"]
-        assert tuple(plan[name] for name in ("email", "telegram", "sms", "digests")) == wanted, number
+        told = (*(plan["per_day"][name] for name in ("email", "telegram", "sms")), plan["digests"])
+        assert told == wanted, number
         assert plan["alert_types"] == ["OUTAGE"]
 
 
@@ -366,7 +367,7 @@ async def test_plan_settings_come_before_the_built_in_map(db, database_url):
     overridden = settings(database_url, plan_quotas={"pro": quota(7), "trader": quota(7), "free": quota(0, digests=0)})
     async with connect(database_url) as database:
         plans = {plan["plan"]: plan for plan in await plans_as_json(database, overridden)}
-    emails = {name: plan["email"] for name, plan in plans.items()}
+    emails = {name: plan["per_day"]["email"] for name, plan in plans.items()}
     assert emails == {"pro": 3, "trader": 7, "free": 0, "personal": 4, "enterprise": 100}
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from alerts_engine import Phase, PlanQuota, schema
-from tests.support.shape import ALL
+from alerts_engine import Phase, PlanQuota
 from tests.support.world import NOW, add_event, add_user, prepared, run_phase
 
 if TYPE_CHECKING:
@@ -102,16 +101,3 @@ async def test_the_note_goes_with_its_user(db, database_url):
     assert await made(db, database_url, 1) == 1
     db.execute("DELETE FROM users WHERE id = %s", [user])
     assert noted(db) == []
-
-
-async def test_a_day_goes_on_through_the_migration_that_began_to_note(db, database_url):
-    """And through its rollback (SPEC DB-2)."""
-    add_user(db, "pro")
-    now = db.execute("SELECT now()").fetchone()[0]
-    assert await made(db, database_url, 1, now=now) == 1
-    before = noted(db)
-    assert schema.rollback(database_url, len(ALL) - ALL.index("0018.quota_counts"))[-1] == "0018.quota_counts"
-    assert db.execute("SELECT quota_ordinal FROM user_alert_deliveries").fetchall() == [(1,)]
-    schema.apply(database_url)
-    assert noted(db) == before
-    assert await made(db, database_url, 3, now=now) == CAP - 1
