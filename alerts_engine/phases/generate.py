@@ -102,7 +102,9 @@ async def publish_event(database: Executor, event: NewEvent, now: datetime) -> t
     if inserted:
         return inserted[0].id, True
     row = event.as_json()
-    known = await database.row(
+    known = await database.rows(
         event_by_fingerprint, event_fingerprint=row["event_fingerprint"], cooldown_key=row["cooldown_key"]
     )
-    return known.id, False
+    if not known:  # it was deleted in between
+        return await publish_event(database, event, now)
+    return known[0].id, False

@@ -16,6 +16,7 @@ import pytest
 import alerts_engine
 from alerts_engine import statements
 from alerts_engine.database import connect
+from tests.support.call_sites import call_sites
 
 for module in pkgutil.walk_packages(alerts_engine.__path__, "alerts_engine."):
     if not module.name.endswith(("__main__", "fastapi_router")):
@@ -49,6 +50,56 @@ async def test_statement_is_what_its_header_says(file: str, name: str, database_
     assert [column for column, _ in columns] == [field.name for field in dataclasses.fields(statement.row)]
     for column, type_name in columns:
         assert _fits(hints[column], type_name), f"{column} is {type_name}, not {hints[column]}"
+
+
+NOT_FOLLOWED = {
+    # What takes any statement, and hands it and its values on.
+    "database.py: self.rows(statement, …)",
+    "database.py: Session(connection, self._target).rows(statement, …)",
+    "database.py: Session(connection, self._target).run(statement, …)",
+    # What runs something else: an engine a phase, an event loop a command's work, a shell words.
+    "commands/frame.py: asyncio.run(work, …)",
+    "commands/frame.py: runner.run(work, …)",
+    "commands/run.py: engine.run(phase, …)",
+    "demo/story.py: engine.run(step.phase, …)",
+    "embedded/server.py: subprocess.run(words, …)",
+}
+
+
+def test_every_call_gives_what_the_header_names():
+    """A name that is missing, or one that the statement does not have, would fail when it runs."""
+    sites, not_followed = call_sites()
+    assert not_followed == NOT_FOLLOWED
+    assert {
+        (site.where, statement.definition.name): site.names
+        for site in sites
+        for statement in site.statements
+        if site.names != {parameter.name for parameter in statement.definition.parameters}
+    } == {}
+
+
+def test_every_call_takes_what_the_statement_returns():
+    """``many`` goes through ``rows``, ``one`` through ``row``, ``nothing`` through ``run``."""
+    sites, _ = call_sites()
+    executed = {
+        (site.where, statement.definition.name, site.method, _method(statement.definition))
+        for site in sites
+        for statement in site.statements
+    }
+    assert [call for call in sorted(executed) if call[2] != call[3]] == []
+
+
+def test_every_statement_is_executed_where_the_tree_shows_it():
+    """Otherwise the two tests above would not see its calls."""
+    sites, _ = call_sites()
+    seen = {(statement.definition.file, statement.definition.name) for site in sites for statement in site.statements}
+    assert seen == set(ALL)
+
+
+def _method(definition: statements.Definition) -> str:
+    if definition.returns == "nothing":
+        return "run"
+    return "rows" if definition.many else "row"
 
 
 def _fits(hint: Any, type_name: str) -> bool:
