@@ -40,7 +40,7 @@ async def add_audience(connection: asyncpg.Connection, users: int) -> None:
 
 async def add_event(connection: asyncpg.Connection, name: str, at: datetime, severity: int = 5) -> int:
     """An event for Europe that waits for its fan-out; its id."""
-    return await connection.fetchval(
+    made = await connection.fetchval(
         "INSERT INTO alert_events (alert_type, scope_region, scope_assets, severity, headline, body, driver_event_ids,"
         " cooldown_key, event_fingerprint, created_at)"
         " VALUES ('HIGH_IMPACT_EVENT', 'Europe', '{}', $3, 'Bench', '', '{}', $1, $1, $2::timestamptz) RETURNING id",
@@ -48,3 +48,4 @@ async def add_event(connection: asyncpg.Connection, name: str, at: datetime, sev
         at,
         severity,
     )
+    return int(made)

@@ -104,7 +104,7 @@ class Result:
         return self.lost == 0 and self.doubled <= self.allowed
 
 
-def connect(url: str) -> psycopg.Connection:
+def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, row_factory=namedtuple_row, options="-c TimeZone=UTC")
 
 
@@ -186,6 +186,7 @@ async def run(configured: Settings, phase: Phase = Phase.C, **order: Any) -> Run
 
 async def drain(configured: Settings) -> int:
     """Run phase C until nothing waits; leases that a fault left behind are waited for. How many runs that took."""
+    assert configured.database_url is not None
     url = configured.database_url.get_secret_value()
     for number in range(1, 1000):
         await run(configured)

@@ -38,7 +38,7 @@ def pooler(connection: psycopg.Connection, mode: str, *more: str) -> Iterator[st
         process = subprocess.Popen(_command(config), stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
-            lines = []
+            lines: list[str] = []
             while "process up" not in (line := process.stderr.readline()):
                 assert line, lines
                 lines.append(line)

@@ -52,7 +52,15 @@ class Server15:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        options = ["-D", self._data, "-U", "postgres", "-N", "-A", "scram-sha-256" if password else "trust"]
+        options: list[str | Path] = [
+            "-D",
+            self._data,
+            "-U",
+            "postgres",
+            "-N",
+            "-A",
+            "scram-sha-256" if password else "trust",
+        ]
         if password:
             (folder / "password").write_text(password)
             (folder / "password").chmod(0o644)

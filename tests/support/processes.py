@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 from alerts_engine.embedded import embedded_postgres
 
@@ -35,12 +35,17 @@ def as_user(account: str, act: Callable[[], T]) -> T:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _end(lambda: (become(account), _write(writing, act())))
+        _end(lambda: _answer_as(account, writing, act))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read()
     assert os.waitpid(child, 0)[1] == 0, "it failed: see the output"
-    return pickle.loads(answer)  # noqa: S301 - our own
+    return cast("T", pickle.loads(answer))  # noqa: S301 - our own
+
+
+def _answer_as(account: str, writing: int, act: Callable[[], object]) -> None:
+    become(account)
+    _write(writing, act())
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class World:
 
     def seconds_until_retry(self, row_id: int = 1) -> float:
         wait = "extract(epoch FROM next_retry_at - now())::float8"
-        return self.execute(f"SELECT {wait} FROM user_alert_deliveries WHERE id = {row_id}")[0][0]
+        return float(self.execute(f"SELECT {wait} FROM user_alert_deliveries WHERE id = {row_id}")[0][0])
 
 
 def destination(number: int, channel: str) -> str:

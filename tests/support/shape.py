@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psycopg
 
@@ -53,7 +54,7 @@ def migrated(url: str, start: str) -> str:
     return url
 
 
-def rows(url: str, query: str, *values: object) -> list[tuple]:
+def rows(url: str, query: str, *values: object) -> list[tuple[Any, ...]]:
     """Execute one statement in a transaction of its own; what it returns, if it returns rows."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query, values or None)
@@ -68,7 +69,7 @@ def wait_until(url: str, query: str, *values: object, found: bool = True) -> Non
         time.sleep(0.02)
 
 
-def shape(url: str) -> dict[str, set[tuple]]:
+def shape(url: str) -> dict[str, set[tuple[Any, ...]]]:
     """Everything about the tables but their rows."""
     queries = {
         "columns": COLUMNS,
@@ -80,7 +81,7 @@ def shape(url: str) -> dict[str, set[tuple]]:
     return {name: set(rows(url, query)) for name, query in queries.items()}
 
 
-def contents(url: str, columns: dict[str, list[str]]) -> dict[str, list[tuple]]:
+def contents(url: str, columns: dict[str, list[str]]) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of each table, in the given columns, as text."""
     return {
         table: rows(url, f"SELECT {', '.join(f'{name}::text' for name in names)} FROM {table} ORDER BY id")

@@ -253,4 +253,7 @@ def _insert(db: psycopg.Connection, table: str, key: str, **values: object) -> i
         sql.SQL(", ").join([sql.Placeholder()] * len(values)),
         sql.Identifier(key),
     )
-    return db.execute(statement, list(values.values())).fetchone()[0]
+    made = db.execute(statement, list(values.values())).fetchone()
+    assert made is not None
+    made_key: int = made[0]
+    return made_key
