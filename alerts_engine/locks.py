@@ -30,9 +30,26 @@ class LockKey:
     key: int
 
 
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A session that holds a lock; what the server tells of others' sessions only to their owner is ``None``."""
+
+    pid: int
+    application_name: str | None
+    state: str | None
+    seconds: int | None
+    """Since its transaction began."""
+
+    def __str__(self) -> str:
+        known = [self.application_name, self.state, None if self.seconds is None else f"for {self.seconds} s"]
+        told = ", ".join(filter(None, known))
+        return f"held by process {self.pid} of the server{f' ({told})' if told else ''}"
+
+
 try_lock = statement("locks", "try_lock", Held)
 still_locked = statement("locks", "still_locked", Held)
 unlock = statement("locks", "unlock", Held)
+lock_holders = statement("locks", "lock_holders", LockHolder)
 locked_keys = statement("locks", "locked_keys", LockKey)
 
 

@@ -29,12 +29,14 @@ SELECT e.id::int8 AS id, left(e.alert_type, $4) AS alert_type, left(e.scope_regi
 
 -- name: preferences_of_user
 -- What the user asked for, in the user's own words.
---   $1 user_id int8
+--   $1 ids          int8[]
+--   $2 longest_line int4     characters of a text to read
 -- returns: PreferenceRow, many
 -- again: safe; reads only
-SELECT f.id::int8 AS id, f.region, f.alert_type, f.asset, f.threshold::float8 AS threshold
+SELECT f.id::int8 AS id, left(f.region, $2) AS region, left(f.alert_type, $2) AS alert_type,
+       left(f.asset, $2) AS asset, f.threshold::float8 AS threshold
   FROM user_alert_prefs AS f
- WHERE f.user_id = $1::int8
+ WHERE f.id = ANY ($1::int8[])
  ORDER BY f.id;
 
 -- name: deliveries_of_user

@@ -44,3 +44,18 @@ SELECT DISTINCT (l.classid::int8 << 32 | l.objid::int8) AS key
 -- Which process of the server answers.
 -- returns: Backend, one
 SELECT pg_backend_pid() AS pid;
+
+-- name: lock_holders
+-- Who holds a lock.
+--   $1 key int8
+-- returns: LockHolder, many
+-- limit: 20 s
+SELECT l.pid, nullif(a.application_name, '') AS application_name, a.state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int8 AS seconds
+  FROM pg_locks AS l
+  LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.granted
+   AND l.objsubid = 1
+   AND (l.classid::int8 << 32 | l.objid::int8) = $1;

@@ -16,7 +16,7 @@
 --   $3 most       int8
 -- returns: PendingEvent, many
 -- again: safe; reads only
-SELECT e.id::int8 AS id, e.fanout_position
+SELECT e.id::int8 AS id, e.severity, e.fanout_position
   FROM alert_events AS e
  WHERE e.fanout_completed_at IS NULL
    AND ($2::interval IS NULL OR e.created_at >= $1::timestamptz - $2::interval)
@@ -47,9 +47,14 @@ SELECT greatest(c.reltuples, 0)::int8 AS count
 -- is exclusive until the commit (B-7). A pair has two of these locks, taken in one order, the second by whichever of its
 -- transactions decides on the lower page; nothing is decided before both are held. So a transaction that outlives its
 -- neighbour still keeps others out. The locks are the transactions' own, so they also hold behind a pooler.
---   $1 key int8
+--   $1 key           int8
+--   $2 lock_patience text         such as 20s: for this lock, and for any that the page waits for
+--   $3 patience      text         such as 60s: for each statement of the page; longer than the other
 -- returns: nothing
 -- locks: the fan-out, until the end of the transaction
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $2, TRUE) AS of_locks, set_config('statement_timeout', $3, TRUE) AS of_statements
+)
 SELECT pg_advisory_xact_lock($1),
        -- The page's joins are between sets that the planner cannot estimate: they should be hashed.
        set_config('enable_nestloop', 'off', TRUE),
@@ -57,7 +62,16 @@ SELECT pg_advisory_xact_lock($1),
        set_config('enable_seqscan', 'off', TRUE),
        set_config('work_mem', '64MB', TRUE),
        -- JIT compilation would cost more than a page takes to run.
-       set_config('jit', 'off', TRUE);
+       set_config('jit', 'off', TRUE)
+  FROM patience;
+
+-- name: end_pages
+-- Give a dry run's transaction, which goes on with other phases, its settings back.
+-- returns: nothing
+SELECT set_config(s.name, s.reset_val, TRUE)
+  FROM pg_settings AS s
+ WHERE s.name IN ('lock_timeout', 'statement_timeout', 'enable_nestloop', 'enable_mergejoin', 'enable_seqscan',
+                  'work_mem', 'jit');
 
 -- name: next_pages
 -- Where the next two pages end that begin behind a user, how many users they hold, and whether users remain behind them.
@@ -89,7 +103,8 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 --   1  what is decided on     day, plans, events, others
 --   2  what plans allow       allowances
 --   3  who is asked           switched_off, people, members
---   4  what they want         preferences, checked_preferences, wishes, last_heard, wanting
+--   4  what they want         preferences, distinctions, reduced_preferences, distinct_preferences,
+--                             checked_preferences, wishes, last_heard, wanting
 --   5  alike users, together  pairs, groups, judged, verdicts      refusals by plan, wish and destination
 --   6  one by one             existing, considered, first_heard, second, screened      cooldowns within the run
 --   7  quotas                 ranked, irregular, quotas, estimated, counted
@@ -236,13 +251,57 @@ preferences AS NOT MATERIALIZED (
      WHERE f.user_id > $2::int8
        AND f.user_id <= $3::int8
 ),
+-- What several events can tell apart in a row. Between two neighbouring values of events, every threshold is the same.
+distinctions AS MATERIALIZED (
+    SELECT array_agg(DISTINCT e.alert_type) AS types,
+           array_agg(DISTINCT coalesce(e.region, 'global')) AS regions,
+           bool_or(e.region IS NULL) AS any_region,
+           (SELECT array_agg(DISTINCT asset) FROM events AS a CROSS JOIN unnest(a.assets) AS asset) AS assets,
+           coalesce(array_agg(DISTINCT e.value ORDER BY e.value) FILTER (WHERE e.value IS NOT NULL), '{}') AS values
+      FROM events AS e
+    HAVING count(*) > 1
+),
+-- So a user with a million rows has as many as there are differences, whatever the number of events they are held
+-- against. Rows that match none of the events are one, which says that the defaults do not apply.
+reduced_preferences AS MATERIALIZED (
+    SELECT p.user_id, m.matters AS enabled,
+           CASE WHEN m.matters THEN p.alert_type END AS alert_type,
+           CASE WHEN m.matters THEN CASE WHEN p.region = 'global' OR p.region = ANY (d.regions) THEN p.region
+                                         ELSE '' END END AS region,
+           CASE WHEN m.matters AND p.alert_type = 'ASSET_RISK_SPIKE' THEN p.asset END AS asset,
+           CASE WHEN m.matters THEN CASE WHEN p.threshold = d.values[n.reached] THEN p.threshold
+                                         WHEN p.threshold IS NOT NULL
+                                         THEN coalesce(d.values[n.reached + 1], 'infinity') END END AS threshold,
+           min(p.cooldown_minutes) AS cooldown_minutes
+      FROM preferences AS p
+     CROSS JOIN distinctions AS d
+     CROSS JOIN LATERAL (
+           SELECT p.enabled
+                  AND p.alert_type = ANY (d.types)
+                  AND (d.any_region OR p.region = 'global' OR p.region = ANY (d.regions))
+                  AND (p.alert_type <> 'ASSET_RISK_SPIKE' OR p.asset IS NULL
+                       OR coalesce(p.asset = ANY (d.assets), FALSE)) AS matters
+           ) AS m
+     CROSS JOIN LATERAL (SELECT width_bucket(p.threshold, d.values) AS reached) AS n
+     WHERE EXISTS (SELECT FROM distinctions)
+     GROUP BY 1, 2, 3, 4, 5, 6
+),
+-- A single event is held against the rows as they are: that costs no more.
+distinct_preferences AS NOT MATERIALIZED (
+    SELECT p.id, p.user_id, p.enabled, p.alert_type, p.region, p.asset, p.threshold, p.cooldown_minutes
+      FROM preferences AS p
+     WHERE NOT EXISTS (SELECT FROM distinctions)
+     UNION ALL
+    SELECT NULL, r.user_id, r.enabled, r.alert_type, r.region, r.asset, r.threshold, r.cooldown_minutes
+      FROM reduced_preferences AS r
+),
 checked_preferences AS NOT MATERIALIZED (
     SELECT p.id, p.user_id, e.id AS event_id, p.cooldown_minutes, p.enabled,
            p.alert_type = e.alert_type AS type_matches,
            e.region IS NULL OR p.region IN ('global', e.region) AS region_matches,
            e.alert_type <> 'ASSET_RISK_SPIKE' OR p.asset IS NULL OR p.asset = ANY (e.assets) AS asset_matches,
            p.threshold IS NULL OR e.value IS NULL OR p.threshold <= e.value AS threshold_matches
-      FROM preferences AS p
+      FROM distinct_preferences AS p
      CROSS JOIN events AS e
 ),
 -- Rows that match differ in their cooldown alone, so the one with the shortest decides; NULL: the user has rows, but
@@ -534,10 +593,15 @@ explained AS (
       LEFT JOIN last_heard AS h ON h.user_id = d.user_id AND h.event_id = d.event_id
      WHERE NOT $8
 ),
+-- Those that match first, and of these the one that decides.
 explained_preferences AS (
-    SELECT jsonb_agg(to_jsonb(c) ORDER BY c.event_id, c.id) AS preferences
-      FROM checked_preferences AS c
-     WHERE NOT $8
+    SELECT jsonb_agg(to_jsonb(first) ORDER BY first.id) AS preferences
+      FROM (SELECT c.*, count(*) OVER () AS in_all
+              FROM checked_preferences AS c
+             WHERE NOT $8
+             ORDER BY (c.enabled AND c.type_matches AND c.region_matches AND c.asset_matches AND c.threshold_matches)
+                      IS TRUE DESC, c.cooldown_minutes, c.id
+             LIMIT 100) AS first
 )
 SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS users_considered,
        made.deliveries - made.digests AS created_instant,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alerts_engine.channels import channels
 from alerts_engine.errors import NotFoundError
-from alerts_engine.phases.fan_out import fan_out_page
+from alerts_engine.phases.pages import fan_out_page
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.statements import statement
 from alerts_engine.types import Kind, Refusal, Status
@@ -151,7 +151,9 @@ class Explanation:
     decided_at: datetime
     """The moment the decision is made for: the fan-out's, or now for an event that has not reached the user."""
     preferences: tuple[Preference, ...]
-    """The user's preference rows; with none at all the defaults of SPEC B-4 stand for them."""
+    """The user's preference rows, a hundred at most; with none at all the defaults of SPEC B-4 stand for them."""
+    preferences_left_out: int
+    """How many more rows the user has. Those that match come first, and of these the one that decides."""
     decisions: tuple[Decision, ...]
 
 
@@ -177,12 +179,8 @@ async def explain(
     )
     if event_id is not None and not events:
         raise NotFoundError(f"there is no event {event_id}")
-    rows = await database.rows(preferences_of_user, user_id=user_id)
     plans = await plans_as_json(database, settings)
-    return [
-        await _explain_event(database, settings, event, user=users[0], rows=rows, plans=plans, now=now)
-        for event in events
-    ]
+    return [await _explain_event(database, settings, event, user=users[0], plans=plans, now=now) for event in events]
 
 
 async def _explain_event(
@@ -191,7 +189,6 @@ async def _explain_event(
     event: ExplainedEvent,
     *,
     user: ExplainedUser,
-    rows: list[PreferenceRow],
     plans: list[dict[str, Any]],
     now: datetime,
 ) -> Explanation:
@@ -212,12 +209,14 @@ async def _explain_event(
     deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
     decided = {one["channel"]: one for one in page.decisions or []}
     checks = {check["id"]: check for check in page.preferences or []}
+    rows = await database.rows(preferences_of_user, ids=list(checks), longest_line=_LONGEST_LINE)
     unseen = Verdict.NOT_IN_ALLOWLIST if user.considered else Verdict.EMAIL_UNVERIFIED
     return Explanation(
         event=event,
         user_id=user.id,
         decided_at=moment,
-        preferences=tuple(_preference(row, checks[row.id]) for row in rows if row.id in checks),
+        preferences=tuple(_preference(row, checks[row.id]) for row in rows),
+        preferences_left_out=max((check["in_all"] for check in checks.values()), default=0) - len(checks),
         decisions=tuple(
             _decision(
                 channel,

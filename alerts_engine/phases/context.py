@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from alerts_engine.settings import Settings
 
 
+LOCK_PATIENCE, STATEMENT_PATIENCE = "20s", "60s"
+"""How long a page or a batch may wait for a lock, and how long one of its statements may take. A page takes about a
+second. The first is the shorter one, so that waiting is never taken for work that must be divided."""
+
+
 class Progress(Protocol):
     """Told how long work goes on; ``total`` is ``None`` while nobody knows (SPEC CLI-6)."""
 

@@ -159,6 +159,18 @@ async def test_each_preference_row_says_which_of_its_conditions_fail(db: psycopg
     assert found.decisions[0].verdict is Verdict.DELIVER
 
 
+async def test_of_many_preferences_those_that_decide_are_shown(db: psycopg.Connection, database_url: str):
+    """A hundred rows are enough to understand; the one with the shortest cooldown is among them (B-4)."""
+    user = add_user(db, "pro")
+    for minutes in range(149, -1, -1):
+        add_preference(db, user, region="Europe" if minutes < 120 else "Asia", cooldown_minutes=minutes + 5)
+    (found,) = await _explain(database_url, user, add_event(db))
+    assert (len(found.preferences), found.preferences_left_out) == (100, 50)
+    assert all(one.matches for one in found.preferences)
+    assert min(one.cooldown_minutes for one in found.preferences) == 5
+    assert found.decisions[0].facts.cooldown_minutes == 5
+
+
 async def test_quota_says_how_much_of_how_many_is_used(db: psycopg.Connection, database_url: str):
     """Before the cap the delivery says so, too (B-5, B-7)."""
     user = add_user(db, "personal")

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from alerts_engine.database import connect
-from alerts_engine.phases import fan_out
+from alerts_engine.phases import fan_out, pages
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from tests.support.audience import add_audience, add_event
 from tests.support.world import settings
@@ -68,10 +68,10 @@ async def test_no_statement_of_the_fan_out_reads_a_whole_table(filled: asyncpg.C
     orders: list[tuple[Statement, dict[str, Any]]] = [
         (fan_out.pending_events, {**window, "most": 1_000}),
         (fan_out.events_outside_window, window),
-        (fan_out.next_pages, {"after_user": MIDDLE, "page_size": (END - MIDDLE) // 2, "worth_two": 2}),
-        (fan_out.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": True}),
-        (fan_out.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": False}),
-        (fan_out.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),
+        (pages.next_pages, {"after_user": MIDDLE, "page_size": (END - MIDDLE) // 2, "worth_two": 2}),
+        (pages.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": True}),
+        (pages.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": False}),
+        (pages.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),
     ]
     for statement, values in orders:
         assert await _read_as_a_whole(filled, statement, values) & BIG_TABLES == set(), statement.definition.name
@@ -86,7 +86,9 @@ async def test_a_sequential_scan_is_seen(filled: asyncpg.Connection):
 async def _read_as_a_whole(connection: asyncpg.Connection, statement: Statement, values: dict[str, Any]) -> set[str]:
     """The tables that the statement would scan sequentially, planned as in a page's transaction."""
     async with connection.transaction():
-        await connection.execute(fan_out.begin_page.definition.text.replace("$1", "1"))
+        await connection.execute(
+            pages.begin_page.definition.text.replace("$1", "1").replace("$2", "'20s'").replace("$3", "'60s'")
+        )
         (row,) = await connection.fetch(
             f"EXPLAIN (FORMAT JSON) {statement.definition.text}", *statement.definition.bind(values)
         )

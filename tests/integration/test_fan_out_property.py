@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from alerts_engine import AlertsEngine, Phase, Settings
-from alerts_engine.phases import fan_out as phase
+from alerts_engine.phases import pages
 from alerts_engine.types import Kind, Status
 from tests.support.oracle.fan_out import FanOut, fan_out
 from tests.support.oracle.strategies import (
@@ -92,7 +92,7 @@ def test_pages_side_by_side_decide_as_one_would(database_url: str, history: tupl
     """Of two users each, down to the counts (SPEC B-2, B-8)."""
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("SMALLEST_PAGE", "LARGEST_PAGE", "WORTH_TWO_PAGES"):
-            patch.setattr(phase, limit, 2)
+            patch.setattr(pages, limit, 2)
         asyncio.run(_compare(database_url, history))
 
 

@@ -52,7 +52,9 @@ def explanation_tables(explanation: Explanation) -> Iterator[Table]:
     yield Table(title, ("channel", "decision", "why", "since"), rows, _as_of(explanation))
     if explanation.preferences:
         asked = [(str(one.row.id), _asked(one), _held_against(one)) for one in explanation.preferences]
-        yield Table("preferences", ("row", "asks for", "this event"), asked)
+        left_out = explanation.preferences_left_out
+        caption = f"and {left_out} more" if left_out else ""
+        yield Table("preferences", ("row", "asks for", "this event"), asked, caption)
 
 
 def explanations_table(user_id: int, explanations: Sequence[Explanation]) -> Table:
@@ -138,7 +140,7 @@ def _refused_by_wishes(facts: Facts, channel: str, explanation: Explanation) -> 
         return "no preference rows: the defaults are HIGH_IMPACT_EVENT in Europe"
     if len(explanation.preferences) == 1:
         return f"preference {explanation.preferences[0].row.id}: {_held_against(explanation.preferences[0])}"
-    return f"none of {len(explanation.preferences)} preferences matches"
+    return f"none of {len(explanation.preferences) + explanation.preferences_left_out} preferences matches"
 
 
 def _wanted(facts: Facts, explanation: Explanation) -> str:

@@ -58,6 +58,7 @@ def fan_out(world: World) -> FanOut:
     counts = _verdict_counts(decisions) | {
         "events_processed": len(events),
         "users_considered": len(events) * len(considered),
+        "users_set_aside": 0,
         "events_outside_window": len(waiting) - len(events),
         "allowlist_active": world.allowlist is not None,
         "users_skipped_allowlist": len(events) * (len(considered) - len(allowed)),
