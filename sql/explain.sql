@@ -16,7 +16,8 @@ SELECT u.id::int8 AS id, u.email_verified IS NOT FALSE AS considered FROM users 
 -- returns: ExplainedEvent, many
 -- again: safe; reads only
 SELECT e.id::int8 AS id, left(e.alert_type, $4) AS alert_type, left(e.scope_region, $4) AS scope_region, e.severity,
-       left(e.headline, $4) AS headline, e.created_at::timestamptz AS created_at,
+       left(e.headline, $4) AS headline,
+       least(greatest(e.created_at, '0001-01-03'), '9999-12-01')::timestamptz AS created_at,
        e.fanout_completed_at IS NOT NULL OR e.fanout_position >= $2 AS reached,
        coalesce((SELECT min(d.created_at)::timestamptz
                    FROM user_alert_deliveries AS d

@@ -185,7 +185,8 @@ SELECT e.id::int8 AS id, e.event_fingerprint, left(e.alert_type, $2) AS alert_ty
        ARRAY(SELECT left(asset, $2) FROM unnest(e.scope_assets[:$4]) WITH ORDINALITY AS a(asset, place) ORDER BY place)
            AS scope_assets,
        e.severity, left(e.headline, $2) AS headline, left(e.body, $3) AS body,
-       e.created_at::timestamptz AS created_at,
+       -- Moments that only PostgreSQL knows, such as infinity, would break off everybody's messages.
+       least(greatest(e.created_at, '0001-01-03'), '9999-12-01')::timestamptz AS created_at,
        CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
             THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
   FROM alert_events AS e

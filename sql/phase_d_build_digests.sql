@@ -1,20 +1,48 @@
 -- Phase D: queued digest deliveries become items of digests, one a user, channel, period and window (SPEC section 7).
 
 -- name: begin_batch
--- A batch takes no time to be compiled for; a setting of the transaction, since a pooler may not take it at connecting.
+-- What holds for the batch's transaction alone; a pooler may not take it at connecting.
+--   $1 lock_patience text         such as 20s
+--   $2 patience      text         such as 60s; longer than the other
 -- returns: nothing
-SELECT set_config('jit', 'off', TRUE);
+SELECT set_config('lock_timeout', $1, TRUE),
+       set_config('statement_timeout', $2, TRUE),
+       -- JIT compilation would cost more than a batch takes to run.
+       set_config('jit', 'off', TRUE);
+
+-- name: end_batches
+-- Give a dry run's transaction, which goes on with other phases, its settings back.
+-- returns: nothing
+SELECT set_config(s.name, s.reset_val, TRUE)
+  FROM pg_settings AS s
+ WHERE s.name IN ('lock_timeout', 'statement_timeout', 'jit');
+
+-- name: first_undigested
+-- The delivery that a batch of one would take.
+--   $1 channels    text[]
+--   $2 passed_over int8[]
+-- returns: UndigestedDelivery, many
+-- again: safe; reads only
+SELECT d.id::int8 AS id
+  FROM user_alert_deliveries AS d
+ WHERE d.status = 'queued'
+   AND d.delivery_kind = 'digest'
+   AND d.channel = ANY ($1)
+   AND d.id <> ALL ($2)
+ ORDER BY d.id
+ LIMIT 1;
 
 -- name: build_digests
 -- Take a batch of digest deliveries that are in no digest yet, and put each into its window's digest.
---   $1 now        timestamptz
---   $2 time_zone  text
---   $3 period     text         for users who chose none
---   $4 grace      interval     from the end of the window until the digest is due
---   $5 plans      jsonb        what resolve_plans returned
---   $6 batch      int8         most deliveries to take
---   $7 horizon    interval     how far beyond now a window is looked for: whole days, at least 3
---   $8 channels   text[]       those that have digests
+--   $1 now         timestamptz
+--   $2 time_zone   text
+--   $3 period      text         for users who chose none
+--   $4 grace       interval     from the end of the window until the digest is due
+--   $5 plans       jsonb        what resolve_plans returned
+--   $6 batch       int8         most deliveries to take
+--   $7 horizon     interval     how far beyond an event's day a window is looked for: whole days, at least 3
+--   $8 channels    text[]       those that have digests
+--   $9 passed_over int8[]       deliveries to leave alone
 -- returns: DigestBatch, one
 -- plan: fresh, for the tables grow from batch to batch
 -- locks: the deliveries taken (skip locked), and the digests they join
@@ -25,6 +53,7 @@ WITH RECURSIVE taken AS MATERIALIZED (
      WHERE d.status = 'queued'
        AND d.delivery_kind = 'digest'
        AND d.channel = ANY ($8)
+       AND d.id <> ALL ($9)
      ORDER BY d.id
      LIMIT $6
        FOR NO KEY UPDATE SKIP LOCKED
@@ -34,7 +63,9 @@ plans AS MATERIALIZED (
       FROM jsonb_to_recordset($5) AS p(plan text, digests int4)
 ),
 pending AS MATERIALIZED (
-    SELECT t.id, t.user_id, t.channel, e.created_at::timestamptz AS happened_at,
+    -- A moment that no calendar has, such as infinity, would keep everybody's digests from being built.
+    SELECT t.id, t.user_id, t.channel,
+           least(greatest(e.created_at, '0001-01-03'), '9999-12-01')::timestamptz AS happened_at,
            CASE WHEN coalesce(s.digest_period, $3) = 'hourly' AND coalesce(p.hourly_allowed, free.hourly_allowed)
                 THEN 'hourly' ELSE 'daily' END AS period
       FROM taken AS t
@@ -51,17 +82,17 @@ begun AS NOT MATERIALIZED (
       FROM user_alert_digests AS g
      WHERE g.status <> 'queued' OR g.attempts > 0 OR g.last_error IS NOT NULL
 ),
--- The moments of the events, and every quarter of an hour from the oldest event to beyond now. Every offset, and since
--- 2012 every moment at which one changed, is a multiple of a quarter of an hour.
+-- The moments of the events, and the quarters of an hour around each of their days: however far apart those are, nothing
+-- is made for the time between them. Every offset, and since 2012 every moment at which one changed, is a multiple of a
+-- quarter of an hour.
 moments AS (
     SELECT DISTINCT happened_at AS moment, FALSE AS is_quarter
       FROM pending
      UNION ALL
-    SELECT quarter, TRUE
-      FROM (SELECT date_trunc('day', min(happened_at)) - make_interval(days => 2) AS first,
-                   date_trunc('day', greatest(max(happened_at), $1::timestamptz)) + $7::interval AS last
-              FROM pending) AS span
-     CROSS JOIN LATERAL generate_series(span.first, span.last, make_interval(mins => 15)) AS quarter
+    SELECT DISTINCT quarter, TRUE
+      FROM (SELECT DISTINCT date_trunc('day', happened_at) AS day FROM pending) AS days
+     CROSS JOIN LATERAL generate_series(
+           days.day - make_interval(days => 2), days.day + $7::interval, make_interval(mins => 15)) AS quarter
 ),
 -- Moments with one label are in one window: those of a local day, or of a local hour and offset. That holds also where
 -- a day has 23 or 25 hours, an hour comes twice, or a change is half an hour.
@@ -81,11 +112,14 @@ labels AS MATERIALIZED (
      CROSS JOIN (VALUES ('daily'), ('hourly')) AS p(period)
 ),
 windows AS MATERIALIZED (
-    SELECT period, label, min(moment) AS starts, max(moment) + make_interval(mins => 15) AS ends,
-           lead(label) OVER (PARTITION BY period ORDER BY min(moment)) AS next_label
-      FROM labels
-     WHERE is_quarter
-     GROUP BY period, label
+    SELECT w.period, w.label, w.starts, w.ends,
+           -- Where the quarters end, and where they have a gap, no window follows.
+           CASE WHEN lead(w.starts) OVER following = w.ends THEN lead(w.label) OVER following END AS next_label
+      FROM (SELECT period, label, min(moment) AS starts, max(moment) + make_interval(mins => 15) AS ends
+              FROM labels
+             WHERE is_quarter
+             GROUP BY period, label) AS w
+    WINDOW following AS (PARTITION BY w.period ORDER BY w.starts)
 ),
 -- From here on one text says which digest is meant: joins on one column are what the planner can estimate.
 items AS MATERIALIZED (

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import structlog
+
 from alerts_engine.channels import channels
-from alerts_engine.errors import PhaseError
+from alerts_engine.errors import PhaseError, StatementTimeoutError
+from alerts_engine.phases.context import LOCK_PATIENCE, STATEMENT_PATIENCE
 from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import command, statement
@@ -15,9 +18,14 @@ from alerts_engine.statements import command, statement
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
 
+log = structlog.get_logger("alerts_engine.build_digests")
+
 BATCH = 20_000
+_PARTS = 10
+"""A batch that took too long is followed by one of a tenth."""
 _ROUNDS_WITHOUT_PROGRESS = 5
 _HORIZON, _FARTHER = timedelta(days=3), 10
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,11 @@ class DigestBatch:
     deliveries_marked_batched: int
 
 
+@dataclass(frozen=True, slots=True)
+class UndigestedDelivery:
+    id: int
+
+
 @dataclass(slots=True)
 class DigestCounts(PhaseCounts):
     """SPEC D-6."""
@@ -36,21 +49,32 @@ class DigestCounts(PhaseCounts):
     digest_items_attached: int = 0
     deliveries_marked_batched: int = 0
 
+    def add(self, batch: DigestBatch) -> None:
+        """Count one committed batch."""
+        self.digests_created += batch.digests_created
+        self.digest_items_attached += batch.digest_items_attached
+        self.deliveries_marked_batched += batch.deliveries_marked_batched
+
 
 begin_batch = command("phase_d_build_digests", "begin_batch")
+end_batches = command("phase_d_build_digests", "end_batches")
+first_undigested = statement("phase_d_build_digests", "first_undigested", UndigestedDelivery)
 build_batch = statement("phase_d_build_digests", "build_digests", DigestBatch)
 
 
 async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
-    """Put every queued digest delivery into its window's digest, a batch and a transaction at a time."""
-    plans = await plans_as_json(context.database, context.settings)
+    """Put every queued digest delivery into its window's digest, a batch and a transaction at a time.
+
+    Raises :class:`PhaseError` when deliveries stay queued because they took too long or found no open window.
+    """
+    batches = _Batches(context, await plans_as_json(context.database, context.settings))
     in_vain = 0
     while not context.must_stop(counts):
         context.check_lock()
-        batch = await _build_batch(context, plans, _HORIZON * _FARTHER**in_vain)
-        counts.digests_created += batch.digests_created
-        counts.digest_items_attached += batch.digest_items_attached
-        counts.deliveries_marked_batched += batch.deliveries_marked_batched
+        batch = await batches.next(_HORIZON * _FARTHER**in_vain)
+        if batch is None:
+            continue
+        counts.add(batch)
         context.progress("digests", counts.digest_items_attached, None)
         if batch.taken == 0:
             break
@@ -62,20 +86,74 @@ async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
                 f"{batch.taken} digest deliveries found no open window and stay queued: look at their digests"
             )
     context.check_lock()
+    if context.dry_run:
+        await context.database.run(end_batches)
+    batches.report()
 
 
-async def _build_batch(context: PhaseContext, plans: list[dict[str, object]], horizon: timedelta) -> DigestBatch:
-    settings = context.settings
-    async with context.database.transaction() as transaction:
-        await transaction.run(begin_batch)
-        return await transaction.row(
-            build_batch,
-            now=context.now,
-            time_zone=settings.time_zone,
-            period=settings.digest_period,
-            grace=timedelta(minutes=settings.digest_grace_minutes),
-            plans=plans,
-            batch=BATCH,
-            horizon=horizon,
-            channels=[name for name, spec in channels().items() if spec.has_digests],
-        )
+class _Batches:
+    """Takes batches; smaller ones where time runs out, and leaves alone what takes too long even by itself."""
+
+    def __init__(self, context: PhaseContext, plans: list[dict[str, object]]) -> None:
+        self._context = context
+        self._plans = plans
+        self._size = BATCH
+        self._timed_out = 0
+        self._passed_over: list[int] = []
+
+    async def next(self, horizon: timedelta) -> DigestBatch | None:
+        """Build one batch; ``None`` where that took too long, so that the next one is smaller."""
+        try:
+            batch = await self._build(horizon)
+        except StatementTimeoutError:
+            await self._make_smaller()
+            return None
+        self._size = min(BATCH, 2 * self._size)
+        return batch
+
+    async def _make_smaller(self) -> None:
+        self._timed_out += 1
+        log.warning("batch_timed_out", patience=STATEMENT_PATIENCE, deliveries=self._size)
+        if self._size > 1:
+            self._size = max(1, self._size // _PARTS)
+            return
+        for delivery in await self._context.database.rows(
+            first_undigested, channels=_digest_channels(), passed_over=self._passed_over
+        ):
+            log.error("delivery_set_aside", delivery=delivery.id, patience=STATEMENT_PATIENCE)
+            self._passed_over.append(delivery.id)
+
+    async def _build(self, horizon: timedelta) -> DigestBatch:
+        settings = self._context.settings
+        async with self._context.database.transaction() as transaction:
+            await transaction.run(begin_batch, lock_patience=LOCK_PATIENCE, patience=STATEMENT_PATIENCE)
+            return await transaction.row(
+                build_batch,
+                now=self._context.now,
+                time_zone=settings.time_zone,
+                period=settings.digest_period,
+                grace=timedelta(minutes=settings.digest_grace_minutes),
+                plans=self._plans,
+                batch=self._size,
+                horizon=horizon,
+                channels=_digest_channels(),
+                passed_over=self._passed_over,
+            )
+
+    def report(self) -> None:
+        """Say what took too long."""
+        if self._timed_out:
+            self._context.warnings.append(
+                f"building digests took longer than {STATEMENT_PATIENCE} for {self._timed_out} batch(es), and went on "
+                "in smaller ones: the log names them as batch_timed_out"
+            )
+        if self._passed_over:
+            named = ", ".join(map(str, self._passed_over[:_MOST_NAMED]))
+            raise PhaseError(
+                f"{len(self._passed_over)} digest deliveries took longer than {STATEMENT_PATIENCE} even alone, and "
+                f"stay queued: {named}"
+            )
+
+
+def _digest_channels() -> list[str]:
+    return [name for name, spec in channels().items() if spec.has_digests]

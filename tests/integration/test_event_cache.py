@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from alerts_engine import AlertsEngine
 from alerts_engine.database import connect
 from alerts_engine.phases.send import event_cache as module
@@ -15,7 +17,6 @@ from tests.support.world import add_event, prepared, settings
 
 if TYPE_CHECKING:
     import psycopg
-    import pytest
 
     from tests.support.sending import World
 
@@ -90,3 +91,18 @@ async def test_an_event_of_any_length_is_previewed_and_explained(world: World):
     assert explained.event.headline.startswith("long long ")
     assert previewed.content.body.startswith("long long ")
     assert peak.mib < 20
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "0001-01-01 BC", "290000-01-01"])
+async def test_an_event_of_another_age_keeps_nobody_from_getting_messages(world: World, moment: str):
+    """Also where no calendar has its moment (SPEC C-5, B-9)."""
+    users = world.users()
+    world.alert(users, every_alert=True)
+    ((event,),) = world.execute(
+        f"UPDATE alert_events SET created_at = '{moment}' WHERE id = (SELECT min(id) FROM alert_events) RETURNING id"
+    )
+    report = await world.run()
+    assert (report.error, set(world.statuses)) == (None, {"sent"})
+    async with AlertsEngine(settings(world.url)) as engine:
+        (explained,) = await engine.explain(users[0], event)
+    assert explained.event.id == event

@@ -23,6 +23,7 @@ from tests.support.world import (
     add_plan_settings,
     add_user,
     prepared,
+    run,
     run_phase,
     settings,
 )
@@ -447,3 +448,73 @@ async def test_builders_side_by_side_share_the_work(db, database_url, monkeypatc
 
 def total(counts: Iterable[DigestCounts], name: str) -> int:
     return sum(getattr(own, name) for own in counts)
+
+
+# --- one in the way of others ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment", ["infinity", "-infinity", "0001-01-01 BC", "290000-01-01", "9000-06-01", "1900-06-01"]
+)
+async def test_an_event_of_another_age_keeps_nobodys_digest_from_being_built(db, database_url, moment):
+    """However far it is from the others, no window between them is looked at (SPEC D-1)."""
+    user, other = add_user(db), add_user(db)
+    strange, usual = add_digest_delivery(db, user), add_digest_delivery(db, other)
+    db.execute(
+        "UPDATE alert_events SET created_at = %s"
+        " WHERE id = (SELECT alert_event_id FROM user_alert_deliveries WHERE id = %s)",
+        [moment, strange],
+    )
+    report = await build(database_url)
+    assert report.error is None
+    assert report.counts == made(2, 2)
+    assert digests(db)[f"{other}:email:daily:2025-11-10"] == {usual}
+    assert queued(db) == set()
+
+
+def time_out(db: psycopg.Connection, condition: str) -> None:
+    """Let a batch be broken off by the server that attaches items of which the ``condition`` holds as a whole."""
+    db.execute(
+        "CREATE FUNCTION time_out() RETURNS trigger LANGUAGE plpgsql AS $$"
+        f" BEGIN IF (SELECT {condition} FROM made) THEN RAISE query_canceled; END IF; RETURN NULL; END $$"
+    )
+    db.execute(
+        "CREATE TRIGGER time_out AFTER INSERT ON user_alert_digest_items REFERENCING NEW TABLE AS made"
+        " FOR EACH STATEMENT EXECUTE FUNCTION time_out()"
+    )
+
+
+async def test_batches_that_take_too_long_become_smaller(db, database_url, monkeypatch):
+    """And larger again; the run says so (SPEC D-1, CLI-6c)."""
+    monkeypatch.setattr("alerts_engine.phases.build_digests.BATCH", 100)
+    for _ in range(30):
+        add_digest_delivery(db, add_user(db))
+    time_out(db, "count(*) > 5")
+    report = await run(database_url, Phase.D)
+    assert report.error is None
+    assert report.phases[0].counts == made(30, 30)
+    assert report.warnings[0].startswith("building digests took longer than 60s for ")
+
+
+async def test_a_delivery_that_takes_too_long_even_alone_stays_queued_by_name(db, database_url):
+    """The others come into their digests, and the next run tries it again (SPEC D-1)."""
+    deliveries = [add_digest_delivery(db, add_user(db)) for _ in range(5)]
+    slow = deliveries[2]
+    time_out(db, f"bool_or(delivery_id = {slow})")
+    report = await build(database_url)
+    assert report.error == f"1 digest deliveries took longer than 60s even alone, and stay queued: {slow}"
+    assert report.counts == made(4, 4)
+    assert queued(db) == {slow}
+    db.execute("DROP TRIGGER time_out ON user_alert_digest_items")
+    assert (await build(database_url)).counts == made(1, 1)
+
+
+async def test_a_dry_run_leaves_the_settings_of_its_transaction_as_they_were(db, database_url):
+    """What comes after phase D has its own pace (SPEC X-1)."""
+    add_digest_delivery(db, add_user(db))
+    read = "SELECT name, setting FROM pg_settings WHERE name !~ '^plpgsql' ORDER BY name"
+    async with connect(database_url) as database, database.session() as session, session.transaction():
+        before = await session._connection.fetch(read)
+        context = PhaseContext(session, settings(database_url), "run", NOW, dry_run=True)
+        await build_digests(context, DigestCounts())
+        assert await session._connection.fetch(read) == before
