@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.reports import PhaseSkip
-from alerts_engine.types import Phase
+from alerts_engine.types import Phase, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from alerts_engine.reports import PhaseReport
     from alerts_engine.settings import Settings
 
-REFUSALS = {
-    "deliveries_skipped_plan": "by the plan",
-    "deliveries_skipped_prefs": "by preferences",
-    "deliveries_skipped_missing_dest": "without a destination",
-    "deliveries_skipped_quota": "over the quota",
+_REFUSED = {
+    Refusal.PLAN: "by the plan",
+    Refusal.PREFS: "by preferences",
+    Refusal.MISSING_DESTINATION: "without a destination",
+    Refusal.QUOTA: "over the quota",
 }
+REFUSALS = {reason.count_name: _REFUSED[reason] for reason in Refusal}
 """Why the fan-out made no delivery, by the count of it (SPEC B-8)."""
 
 

@@ -88,6 +88,8 @@ def words_of(phase: str, counts: Mapping[str, Any] | None) -> Words:
     """``counts`` of ``phase`` as its report or the history has them."""
     asked = _Counts(counts or {})
     done, details = _SENTENCES[Phase(phase)](asked) if phase in _SENTENCES else ([], [])
+    stopped, reason = bool(asked.number("stopped_early")), asked.word("stop_reason")
+    done = [*done, *_if_any([(stopped, f"stopped early: {_known(_STOPS, reason)}")])]
     return Words(tuple(done), (*details, *asked.rest()))
 
 
@@ -118,10 +120,12 @@ def _fanned_out(counts: _Counts) -> _Said:
         (counts.number("created_instant"), "to send at once"), (counts.number("created_digest"), "for digests"),
     ])  # fmt: skip
     moved, outside = counts.number("deliveries_moved_to_digest"), counts.number("events_outside_window")
+    aside = counts.number("users_set_aside")
     done = _if_any([
         (events, f"{many(events, 'event')} fanned out"),
         (events or queued or bool(kinds), f"{many(queued, 'alert')} queued" + (f" ({kinds})" if kinds else "")),
         (moved, f"{many(moved, 'alert')} over the quota moved to the digest"),
+        (aside, f"{many(aside, 'decision')} took too long and were passed over: nothing was made (see the error)"),
         (outside, f"{many(outside, 'event')} never fanned out and too old now (see --since-hours)"),
     ])  # fmt: skip
     refused = _listed([(counts.number(name), words) for name, words in REFUSALS.items()])
@@ -148,8 +152,7 @@ def _digested(counts: _Counts) -> _Said:
 
 def _sent(counts: _Counts) -> _Said:
     digests, by_channel = _Counts(counts.group("digests")), counts.group("by_channel")
-    reclaimed, stopped = counts.number("reclaimed"), bool(counts.number("stopped_early"))
-    down, reason = counts.group("channels_down"), counts.word("stop_reason")
+    reclaimed, down = counts.number("reclaimed"), counts.group("channels_down")
     would, details_of_would = _would_send(counts.group("would_send"))
     waits, details_of_waits = _waits(counts.group("waiting"))
     done = [
@@ -159,7 +162,6 @@ def _sent(counts: _Counts) -> _Said:
         *would,
         *waits,
         *(f"{channel} is down ({cause}): {_known(_DOWN, cause)}" for channel, cause in down.items()),
-        *_if_any([(stopped, f"stopped early: {_known(_STOPS, reason)}")]),
     ]
     details = [f"by {channel}: {_numbers(one, _ENDS)}" for channel, one in by_channel.items() if any(one.values())]
     return done, [*details, *details_of_would, *details_of_waits, *(f"digests {line}" for line in digests.rest())]
