@@ -31,6 +31,8 @@ MOST_ROWS_A_CLAIM = 10_000
 _A_MILLION = 1_000_000
 _AN_HOUR, _A_DAY, _A_WEEK = 3600, 86_400, 604_800
 """Seconds. What a number can be is what the statements and the clock can work with, and what somebody can mean."""
+_LEAST_TO_BEGIN_IN = 0.1
+"""Seconds between a claim and the send, for the statement that notes that it begins."""
 
 
 class Settings(BaseSettings):
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     send_batch_size: int = Field(200, ge=1, le=MOST_ROWS_A_CLAIM, alias="ALERTS_SEND_BATCH_SIZE", description="most rows one claim takes (`--batch-size` overrides)")
     send_concurrency: int = Field(50, ge=1, le=1000, alias="ALERTS_SEND_CONCURRENCY", description="sends in flight per process")
     send_timeout_seconds: float = Field(20, gt=0, le=_AN_HOUR, alias="ALERTS_SEND_TIMEOUT_SECONDS", description="one provider call")
-    send_lease_seconds: float = Field(300, gt=0, le=_A_DAY, alias="ALERTS_SEND_LEASE_SECONDS", description="how long a claim holds; must exceed timeout + shutdown")
+    send_lease_seconds: float = Field(300, ge=1, le=_A_DAY, alias="ALERTS_SEND_LEASE_SECONDS", description="how long a claim holds; must exceed timeout + shutdown by a tenth of a second")
     shutdown_seconds: float = Field(20, ge=0, le=_AN_HOUR, alias="ALERTS_SHUTDOWN_SECONDS", description="after a signal, how long sends in flight may take to finish")
     max_attempts: int = Field(5, ge=1, le=1000, alias="ALERTS_MAX_ATTEMPTS", description="then `failed`")
     retry_base_seconds: float = Field(60, gt=0, le=_A_DAY, alias="ALERTS_RETRY_BASE_SECONDS", description="backoff: first wait")
@@ -136,8 +138,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _lease_outlives_a_send(self) -> Self:
-        # A shorter lease would let another runner reclaim, and send again, a message still on its way.
-        if self.send_lease_seconds <= self.send_timeout_seconds + self.shutdown_seconds:
+        # A shorter lease would let another runner reclaim, and send again, a message still on its way. And a send
+        # begins only while its lease outlasts it: with no time left over a row would be claimed and released for ever.
+        if self.send_lease_seconds < self.send_timeout_seconds + self.shutdown_seconds + _LEAST_TO_BEGIN_IN:
             raise ValueError
         return self
 

@@ -207,7 +207,7 @@ LISTS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 NOT_LISTS = [
     "null", "None", "[1]", "[]", "{1}", "1;2", "1,,2", ",", "1,", ",1", "0", "1,0", "-1", "1.0", "1e3", "+1", "1_0",
-    "0x1", "01", "1 2", "١", "１", "²", "9223372036854775808", "9" * 50, "9" * 5000, "true", "*", "all", "(1,2)",
+    "0x1", "01", "1 2", "1٢", "١", "１", "²", "9223372036854775808", "9" * 50, "9" * 5000, "true", "*", "all", "(1,2)",
     '"1"', "1\n2", '["sms"]', "SMS", "sms;email", "sms,,email", "account", "push",
     '"a"', "1.5", '["a"]', '{"a": 1}', '{"a": null}', '{"a": {"email": -1}}', '{"a": {"email": "1"}}',
     '{"a": {"email": 1.0}}', '{"a": {"email": true}}', '{"a": {"email": NaN}}', '{"a": {"emial": 1}}',
@@ -353,13 +353,15 @@ def test_defaults_are_what_the_settings_accept():
     assert Settings(_variables=Variables(), **defaults) == NOTHING_SET
 
 
-def test_a_lease_outlives_a_send(tmp_path: Path):
-    """Else a message on its way is sent again (C-2)."""
+@pytest.mark.parametrize("lease", ["40", "50", "50.05"])
+def test_a_lease_outlives_a_send(tmp_path: Path, lease: str):
+    """Else a message on its way is sent again, or none can ever begin (C-2)."""
     with pytest.raises(SettingsError) as raised:
-        from_environment(tmp_path, ALERTS_SEND_LEASE_SECONDS="40", ALERTS_SEND_TIMEOUT_SECONDS="30")
+        from_environment(tmp_path, ALERTS_SEND_LEASE_SECONDS=lease, ALERTS_SEND_TIMEOUT_SECONDS="30")
     (problem,) = raised.value.problems
     assert problem.text.startswith("ALERTS_SEND_LEASE_SECONDS must exceed")
     assert len(problem.variables) == 3
+    assert from_environment(tmp_path, ALERTS_SEND_LEASE_SECONDS="50.1", ALERTS_SEND_TIMEOUT_SECONDS="30")
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
