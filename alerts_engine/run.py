@@ -28,7 +28,7 @@ from alerts_engine.run_warnings import warnings_of
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import check_session_locks
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
-from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
+from alerts_engine.types import EARLIEST_NOW, LATEST_NOW, MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -60,6 +60,8 @@ class RunRequest:
     def __post_init__(self) -> None:
         if self.now is not None and self.now.tzinfo is None:
             raise SettingsError("now must have a time zone, such as 2022-02-24T10:00:00+00:00")
+        if self.now is not None and not EARLIEST_NOW <= self.now <= LATEST_NOW:
+            raise SettingsError(f"now must be between the years {EARLIEST_NOW.year} and {LATEST_NOW.year}")
         if not 0 <= self.since_hours <= MOST_SINCE_HOURS:  # not a number is in no range
             raise SettingsError(f"since_hours must be a number from 0 to {MOST_SINCE_HOURS}")
         if self.batch_size is not None and not 1 <= self.batch_size <= MOST_ROWS_A_CLAIM:

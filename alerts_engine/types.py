@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from uuid import UUID
 
 SINCE_HOURS = 24
 """How young an event must be to be fanned out, unless ``--since-hours`` says otherwise (SPEC B-1)."""
 MOST_SINCE_HOURS = 24 * 366 * 100
 """A century: what is longer would be no time that PostgreSQL can subtract."""
+EARLIEST_NOW, LATEST_NOW = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""What can be replayed: leases, windows and retries around it are times that PostgreSQL and Python both know."""
 
 
 class Phase(StrEnum):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alerts_engine.types import Phase
+from alerts_engine.types import EARLIEST_NOW, LATEST_NOW, Phase
 
 
 def parse_moment(text: str) -> datetime:
@@ -18,6 +18,8 @@ def parse_moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is not a time such as 2022-02-24T10:00:00+00:00") from None
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no time zone: add one, as in 2022-02-24T10:00:00+00:00 or …T10:00:00Z")
+    if not EARLIEST_NOW <= moment <= LATEST_NOW:
+        raise typer.BadParameter(f"{text!r} is not between the years {EARLIEST_NOW.year} and {LATEST_NOW.year}")
     return moment
 
 

@@ -35,7 +35,9 @@ def assert_refused(answer: Answer, *named: str, as_json: bool) -> None:
     assert "SECRET" not in told
     assert "Traceback" not in told
     assert len(told) < 2000
-    if as_json:
+    if not as_json:
+        assert answer.out == ""
+    else:
         assert answer.json == {"status": "failed", "error": answer.err.removeprefix("error: ").rstrip("\n")}
 
 
@@ -179,11 +181,12 @@ async def test_a_misspelt_or_empty_name_is_a_warning(alerts_engine: CommandLine)
     preflight = await alerts_engine("preflight", "--phase", "b", "--json", **settings)
     assert (run.code, preflight.code) == (0, 0)
     assert [warning for warning in warnings if warning not in run.err] == []
+    assert run.json["warnings"] == warnings
     assert preflight.json["warnings"][: len(warnings)] == warnings
     assert "SECRET" not in run.err + run.out + preflight.out
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "10001", str(2**31), str(2**63), "1e3", "1.5", "inf", "nan", "x", ""])
+@pytest.mark.parametrize("size", ["0", "-1", "10001", str(2**63), "1e3", "nan"])
 async def test_a_batch_size_out_of_bounds_is_wrong_usage(alone: CommandLine, size: str):
     """Exit 2, nothing on stdout (CLI-2)."""
     answer = await alone("run", f"--batch-size={size}")
@@ -191,12 +194,20 @@ async def test_a_batch_size_out_of_bounds_is_wrong_usage(alone: CommandLine, siz
     assert "--batch-size" in answer.err
 
 
-@pytest.mark.parametrize("hours", ["-1", "-0.001", "878401", "1e15", "1e400", "inf", "-inf", "nan", "x", ""])
+@pytest.mark.parametrize("hours", ["-0.001", "878401", "1e400", "-inf", "nan", "x"])
 async def test_hours_out_of_bounds_are_wrong_usage(alone: CommandLine, hours: str):
     """Exit 2, nothing on stdout (CLI-2)."""
     answer = await alone("run", f"--since-hours={hours}")
     assert (answer.code, answer.out) == (2, "")
     assert "--since-hours" in answer.err
+
+
+@pytest.mark.parametrize("now", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+async def test_a_moment_out_of_bounds_is_wrong_usage(alone: CommandLine, now: str):
+    """Exit 2, nothing on stdout (CLI-2)."""
+    answer = await alone("run", f"--now={now}")
+    assert (answer.code, answer.out) == (2, "")
+    assert "1970" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from alerts_engine import AlertsEngine, Phase, PlanQuota
 from alerts_engine.errors import SettingsError
 from alerts_engine.settings import MOST_ROWS_A_CLAIM, Settings, Variables, accepted, variable_name
 from alerts_engine.settings.variables import read_variables
-from alerts_engine.types import MOST_SINCE_HOURS
+from alerts_engine.types import EARLIEST_NOW, LATEST_NOW, MOST_SINCE_HOURS
 from tests.support import ground
 from tests.support.world import settings
 
@@ -121,21 +122,27 @@ async def test_quotas_of_any_size_can_be_worked_with(world: World):
     ("order", "named"),
     [
         *(({"since_hours": hours}, "since_hours") for hours in (-1, math.inf, math.nan, 1e15, MOST_SINCE_HOURS + 1)),
+        *(({"now": datetime(year, 1, 1, tzinfo=UTC)}, "now") for year in (1, 1969, 2101, 9999)),
         *(({"batch_size": size}, "batch_size") for size in (0, -1, 2**31, 2**63, MOST_ROWS_A_CLAIM + 1)),
     ],
 )  # fmt: skip
 async def test_what_a_run_is_asked_for_has_bounds_too(database_url: str, order: dict[str, Any], named: str):
     """For an application that calls ``run`` itself."""
     async with AlertsEngine(Settings(_variables=Variables(), database_url=database_url)) as engine:
-        with pytest.raises(SettingsError, match=f"^{named} must be .*from "):
+        with pytest.raises(SettingsError, match=f"^{named} must be .*(from|between) "):
             await engine.run(Phase.ALL, **order)
 
 
 @pytest.mark.parametrize(
-    "order", [{"since_hours": MOST_SINCE_HOURS}, {"since_hours": TINY}, {"batch_size": MOST_ROWS_A_CLAIM}]
+    "order",
+    [
+        {"since_hours": MOST_SINCE_HOURS, "now": EARLIEST_NOW},
+        {"since_hours": TINY, "now": LATEST_NOW, "phase": Phase.C},
+        {"batch_size": MOST_ROWS_A_CLAIM},
+    ],
 )
 async def test_a_run_at_its_bounds_works(world: World, order: dict[str, Any]):
-    """A century of hours, next to none, and the largest batch."""
+    """A century of hours, next to none, the first and the last moment, and the largest batch."""
     _fill(world)
     async with AlertsEngine(ground.settings(world.url, world.sandbox.url)) as engine:
         report = await engine.run(**order)
