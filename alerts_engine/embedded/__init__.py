@@ -7,16 +7,20 @@ was killed: each holds a shared ``flock``, which the kernel gives back whatever 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from alerts_engine.embedded.server import Server
 from alerts_engine.errors import EmbeddedServerError
+
+try:
+    import fcntl
+
+    from alerts_engine.embedded.server import Server
+except ModuleNotFoundError:  # Windows has no such locks
+    raise EmbeddedServerError("the embedded PostgreSQL needs Linux or macOS: set DATABASE_URL") from None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +56,6 @@ def embedded_postgres(folder: Path | None = None, *, keep_running: bool = False)
 
 def _prepare(folder: Path) -> None:
     """Make the folder the caller's alone: what is in it is as good as the database."""
-    if sys.platform == "win32":
-        raise EmbeddedServerError("the embedded PostgreSQL needs Linux or macOS: set DATABASE_URL")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

@@ -94,6 +94,8 @@ class Server:
         """Make it elsewhere and move it: who is killed on the way leaves nothing that looks like data."""
         if (self._data / "PG_VERSION").exists():
             return
+        if self._data.exists() and any(self._data.iterdir()):
+            raise self._start_error("what it finds is no data of its own")
         made = self._folder / "postgres.new"
         shutil.rmtree(made, ignore_errors=True)
         self._access.password()

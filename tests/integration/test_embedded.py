@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from alerts_engine.embedded import embedded_postgres
+from alerts_engine.embedded.access import Access
 from alerts_engine.embedded.guise import find_guise
 from alerts_engine.embedded.server import _programs
 from alerts_engine.errors import EmbeddedServerError
@@ -32,10 +34,10 @@ LENGTHS = {"short": 1, "long": 130}
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
-    """A folder in which a server has been, for copies: making one takes a second."""
+    """A folder in which a server has been, for copies: making one takes a second. They need survive no power cut."""
     with somewhere() as base:
-        with embedded_postgres(base / "made"):
-            pass
+        with embedded_postgres(base / "made") as url:
+            rows(url, "ALTER SYSTEM SET fsync = off")
         yield base / "made"
 
 
@@ -199,51 +201,58 @@ def test_the_server_trusts_nobody(place: Place) -> None:
         server.leave()
 
 
-def test_two_servers_have_two_passwords() -> None:
-    """A password is drawn, not made up from anything."""
-    with somewhere() as base:
-        urls = []
-        for name in ("one", "other"):
-            with embedded_postgres(base / name) as url:
-                urls.append(conninfo_to_dict(url)["password"])
-        assert urls[0] != urls[1]
-        assert min(map(len, urls)) >= 40
+def test_two_servers_have_two_passwords(tmp_path: Path) -> None:
+    """A password is drawn, not made up from anything; it is drawn once, and nobody else can read it."""
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    one, other = (Access(folder).password() for folder in folders)
+    assert one != other
+    assert min(len(one), len(other)) >= 40
+    assert Access(folders[0]).password() == one
+    assert stat.S_IMODE((folders[0] / "postgres.password").stat().st_mode) == 0o600
+
+
+def test_a_password_that_was_cut_short_is_drawn_again(tmp_path: Path) -> None:
+    """After a power cut its file may be empty, and an empty password would be none."""
+    (tmp_path / "postgres.password").touch()
+    assert len(Access(tmp_path).password()) >= 40
 
 
 @pytest.mark.parametrize("planted", ["link", "open", "file", "missing", "nonsense"])
-def test_a_socket_folder_that_is_not_private_is_not_used(place: Place, planted: str) -> None:
+def test_a_socket_folder_that_is_not_private_is_not_used(near: Place, planted: str) -> None:
     """What was noted is looked at before it is used: a folder, not a link, ours, closed to others."""
-    place.use().leave()
-    trap = place.temporary / "trap"
+    near.use().leave()
+    trap = near.temporary / "trap"
     match planted:
         case "link":
-            (place.base / "real").mkdir(mode=0o700)
-            trap.symlink_to(place.base / "real")
+            (near.base / "real").mkdir(mode=0o700)
+            trap.symlink_to(near.base / "real")
         case "open":
             trap.mkdir()
             trap.chmod(0o755)
         case "file":
             trap.touch(mode=0o700)
-    (place.folder / "postgres.socket").write_text("\0" if planted == "nonsense" else str(trap))
-    server = place.use()
+    (near.folder / "postgres.socket").write_text("\0" if planted == "nonsense" else str(trap))
+    server = near.use()
     assert server.error == ""
-    assert socket_folder(server.url) not in (trap, place.base / "real")
+    assert socket_folder(server.url) not in (trap, near.base / "real")
     server.leave()
-    assert place.left() == ["trap"] * (planted in ("link", "open", "file"))
+    assert near.left() == ["trap"] * (planted in ("link", "open", "file"))
 
 
 @needs_root
-def test_a_socket_folder_of_somebody_else_is_not_used(place: Place) -> None:
+def test_a_socket_folder_of_somebody_else_is_not_used(near: Place) -> None:
     """A closed folder is a trap all the same when it is another user's."""
-    place.use().leave()
-    trap = place.temporary / "trap"
+    near.use().leave()
+    trap = near.temporary / "trap"
     trap.mkdir(mode=0o700)
     shutil.chown(trap, "daemon")
-    (place.folder / "postgres.socket").write_text(str(trap))
-    server = place.use()
+    (near.folder / "postgres.socket").write_text(str(trap))
+    server = near.use()
     assert socket_folder(server.url) != trap
     server.leave()
-    assert place.left() == ["trap"]
+    assert near.left() == ["trap"]
 
 
 @needs_root
@@ -261,6 +270,17 @@ def test_a_folder_that_is_none_is_an_error(near: Place) -> None:
     near.folder.touch()
     with pytest.raises(EmbeddedServerError, match=str(near.folder)), embedded_postgres(near.folder):
         pass
+
+
+def test_a_system_without_file_locks_is_named() -> None:
+    """Windows: one sentence, not a traceback of an import."""
+    program = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "try: import alerts_engine.embedded\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("EmbeddedServerError the embedded PostgreSQL needs Linux or macOS")
 
 
 @needs_root
@@ -283,7 +303,7 @@ def test_data_moves_from_one_name_to_the_other(near: Place) -> None:
         server.leave()
 
 
-NAMES = ("a b", "a,b", "it's", 'a"b', "100%20", "$HOME", "`id`", "é€", "a\\b", "all of it: , ' \" % $HOME `id` € \\")
+NAMES = ("a b", "a,b", "all of it: , ' \" % $HOME `id` € \\")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -394,7 +414,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(near: Place) -> None:
     work = near.folder / "postgres" / "work"
     work.mkdir(parents=True)
     server = near.use()
-    assert "does not start" in server.error
+    assert "no data of its own" in server.error
     assert work.exists()
     server.leave()
 

@@ -28,7 +28,6 @@ def pooler(connection: psycopg.Connection, mode: str, *more: str) -> Iterator[st
     """PgBouncer before the test's database; yields the URL through it."""
     info = connection.info
     with tempfile.TemporaryDirectory() as where:
-        Path(where).chmod(0o777)  # PgBouncer is not root
         config = Path(where) / "pgbouncer.ini"
         config.write_text("\n".join([
             "[databases]", f"{info.dbname} = host={info.host} port=5432 user=postgres password={info.password}",
