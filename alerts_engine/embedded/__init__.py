@@ -1,8 +1,8 @@
 """A PostgreSQL under ``.alerts-engine/``, from a pip package that ships the server (SPEC CLI-1).
 
 It belongs to one user of the machine: its folder, its socket's folder and its password are that user's alone, and
-whoever connects has to give the password. It stops when the last process that uses it is gone, also when one of them
-was killed: each holds a shared ``flock``, which the kernel gives back whatever happens.
+whoever connects has to give the password. It stops when the last process that uses it leaves. One that is killed does
+not count any more: each holds a shared ``flock``, which the kernel gives back whatever happens.
 """
 
 from __future__ import annotations
