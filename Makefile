@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-migrate chaos wheel
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-migrate chaos wheel lowest
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ sandbox: $(INSTALLED)  ## serve fake providers with an inbox
 	$(BIN)/alerts-engine sandbox
 
 test: $(INSTALLED)  ## run the whole test suite on the embedded server
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(OPTIONS) tests
 
 lint: $(INSTALLED)  ## check style, types and import contracts
 	$(BIN)/ruff check alerts_engine tests
@@ -43,6 +43,9 @@ lint: $(INSTALLED)  ## check style, types and import contracts
 
 wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty environment, and run its demo
 	.ci/wheel
+
+lowest: $(INSTALLED)  ## run the unit tests on the lowest versions that pyproject.toml allows
+	.ci/lowest
 
 check: lint wheel  ## everything but the tests
 
