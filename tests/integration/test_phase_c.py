@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -257,3 +258,19 @@ async def test_a_row_that_is_older_than_those_claimed_already_goes_out_in_the_sa
         )
         await running
     assert world.statuses == {"sent": 7}
+
+
+@pytest.mark.parametrize("table", ["user_alert_deliveries", "user_alert_digests"])
+async def test_a_claim_never_waits_for_a_row_that_another_holds(world: World, table: str):
+    """The row is left to whoever holds it, and the others go out meanwhile (SPEC C-2)."""
+    users = world.users(3)
+    if table == "user_alert_digests":
+        ground.add_digests(world.url, users, "email")
+    else:
+        world.alert(users)
+    with closing(ground.connect(world.url)) as other, other.transaction():
+        (held,) = other.execute(f"SELECT id FROM {table} ORDER BY id LIMIT 1 FOR UPDATE").fetchone()
+        await asyncio.wait_for(world.run(), 30)
+        left = [row.id for row in world.rows if row.queue in table and row.status != "sent"]
+    assert left == [held]
+    assert len(world.got) == 2
