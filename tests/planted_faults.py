@@ -1,4 +1,3 @@
-
 """``python -m tests.planted_faults``: plant one fault at a time, and see whether the tests notice (by hand).
 
 Each fault is a statement of the product, what is put in its place, and the tests that should fail then. The checkout is

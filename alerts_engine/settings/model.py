@@ -79,7 +79,9 @@ class Settings(BaseSettings):
     plan_quotas: PlanQuotas = Field({}, alias="ALERTS_PLAN_QUOTAS", description="each plan it names replaces the built-in one")
     rules_dir: Folder | None = Field(None, alias="ALERTS_RULES_DIR", description="more phase-A rules")
     templates_dir: Folder | None = Field(None, alias="ALERTS_TEMPLATES_DIR", description="templates that replace built-in ones")
-    internal_runner_token: Credential | None = Field(None, alias="INTERNAL_RUNNER_TOKEN", description="admin API")
+    internal_runner_token: Credential | None = Field(
+        None, alias="INTERNAL_RUNNER_TOKEN", description="for the admin API of a later version; nothing reads it yet"
+    )
 
     email_provider: Literal["brevo", "resend"] = Field("brevo", alias="EMAIL_PROVIDER", description="who carries email")
     email_from: Sender | None = Field(None, alias="EMAIL_FROM", description="who emails come from")
