@@ -65,7 +65,7 @@ async def test_demo_ends_alike_in_a_pipe_and_on_a_terminal(somewhere: CommandLin
     """Twice in a row, with the tables that it showed the first time (F-1)."""
     with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
         piped = (await somewhere("demo", TMPDIR=temporary)).out
-        shown = await somewhere.on_terminal("demo", "--no-wait", TMPDIR=temporary, COLUMNS="100")
+        shown = await somewhere.on_terminal("demo", "--no-wait", width=100, TMPDIR=temporary)
         assert names_in(temporary) == []
     ending = piped.partition("in the end")[2]
     assert ending.count("\n") > len(AUDIENCE)

@@ -57,7 +57,8 @@ class World:
         return [message.destination for message in self.sandbox.messages]
 
     def seconds_until_retry(self, row_id: int = 1) -> float:
-        wait = "extract(epoch FROM next_retry_at - now())::float8"
+        """0 for a row that waits for nothing."""
+        wait = "coalesce(extract(epoch FROM next_retry_at - now()), 0)::float8"
         return float(self.execute(f"SELECT {wait} FROM user_alert_deliveries WHERE id = {row_id}")[0][0])
 
 
