@@ -38,5 +38,7 @@ def demo_tables(played: Played) -> Iterable[Table]:
 def messages_table(messages: Sequence[SandboxMessage]) -> Table:
     """The last message of each channel, to give an idea."""
     last = {message.channel: message for message in messages}
-    rows = [(channel, one.destination, one.subject or one.text.splitlines()[0]) for channel, one in last.items()]
+    rows = [
+        (channel, one.destination, one.subject or one.text.splitlines()[0]) for channel, one in sorted(last.items())
+    ]
     return Table(f"{many(len(messages), 'message')} reached the sandbox, such as", ("channel", "to", "what"), rows)
