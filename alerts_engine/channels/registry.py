@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from alerts_engine.settings import Settings
 
 ENTRY_POINTS = "alerts_engine.channels"
+MOST_CHANNELS = 8
+"""The fan-out keeps sets of channels as bits of one number."""
 CHAT_INTERVAL_SECONDS = 1.0
 """Telegram takes about one message a second per chat (SPEC C-9)."""
 
@@ -164,6 +166,8 @@ def channels() -> Mapping[str, ChannelSpec]:
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         spec = _load(entry)
         specs[spec.name] = spec
+    if len(specs) > MOST_CHANNELS:
+        raise SettingsError(f"{len(specs)} channels are more than {MOST_CHANNELS}: remove a package that adds some")
     return specs
 
 

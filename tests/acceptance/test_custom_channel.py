@@ -115,3 +115,16 @@ async def test_a_package_that_cannot_be_loaded_is_named(with_package: CommandLin
     assert answer.code == 1
     assert "the entry point acme.webhook of alerts_engine.channels cannot be loaded (RuntimeError)" in answer.err
     assert "private" not in answer.out + answer.err
+
+
+async def test_too_many_channels_are_refused(with_package: CommandLine, tmp_path: Path):
+    """Rather than mixed up (SPEC I-6)."""
+    site = tmp_path / "site"
+    with (site / "acme_alerts.py").open("a") as code:
+        code.write("\nfrom dataclasses import replace\n")
+        code.writelines(f"HOOK{n} = replace(WEBHOOK, name='acme.hook{n}')\n" for n in range(5))
+    with (site / "acme_alerts-1.0.dist-info" / "entry_points.txt").open("a") as entries:
+        entries.writelines(f"acme.hook{n} = acme_alerts:HOOK{n}\n" for n in range(5))
+    answer = await with_package("run", "--json")
+    assert answer.code == 1
+    assert "9 channels are more than 8" in answer.err
