@@ -302,6 +302,17 @@ async def test_a_cooldown_refuses_another_event_of_the_same_kind(db, database_ur
     assert recipients(db, event) == {users["over"], users["elsewhere"], users["none"]}
 
 
+async def test_the_feed_begins_no_cooldown(db, database_url):
+    """What the application writes for its in-app feed is counted nowhere (SPEC B-4, DB-3)."""
+    user = add_user(db, "pro")
+    add_preference(db, user, cooldown_minutes=60)
+    earlier = add_event(db, NOW - 2 * HOUR, cooldown_key="gas", fanned_out=True)
+    add_delivery(db, user, earlier, "account", status="sent", created_at=NOW - MINUTE)
+    event = add_event(db, cooldown_key="gas")
+    await fan(database_url)
+    assert recipients(db, event) == {user}
+
+
 async def test_within_a_run_the_older_event_goes_before_a_cooldown(db, database_url):
     """Also when the younger one is more severe (SPEC B-4)."""
     cooling, open_ = add_user(db, "pro"), add_user(db, "pro")
