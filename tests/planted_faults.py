@@ -63,7 +63,7 @@ FAULTS = (
     Fault(SQL_B, "d.channel <> 'account'", "TRUE", B),
     Fault(SQL_B, "WHERE c.enabled IS FALSE", "WHERE FALSE", B),
     Fault(SQL_D, "t.ends + $4::interval", "t.ends", D),
-    Fault(SQL_D, "AND g.attempts = 0 AND", "AND", D),
+    Fault(SQL_D, "OR g.attempts > 0 OR g.last_error IS NOT NULL", "", D),
     Fault(SQL_D, "last_error = 'batched_into_digest'", "last_error = NULL", D),
     Fault(
         f"{SEND}/row_update.py",
