@@ -63,8 +63,8 @@ def _reached_nobody(counts: Mapping[str, Any]) -> str:
 
 
 def _no_channel(settings: Settings) -> str:
-    left = "stays queued" if settings.fail_open_on_channel_missing else "is skipped by a real run, for good"
+    left = "stays queued" if settings.fail_open_on_channel_missing else "is skipped for good (a dry run skips nothing)"
     return (
-        f"no channel is configured: nothing can be sent, and what is due {left} "
-        "(alerts-engine preflight says what to set)"
+        f"no channel is configured: nothing can be sent, and what is due {left}; "
+        "alerts-engine preflight says what to set"
     )
