@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
     from alerts_engine import RunReport
 
-OURS = """
-SELECT FROM pg_stat_activity
- WHERE datname = current_database() AND application_name = 'alerts-engine' AND state <> 'idle'
-"""
+CONNECTED = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'alerts-engine'"
+"""In this test's own database: the server is shared with the tests that run beside."""
+OURS = f"SELECT {CONNECTED} AND state <> 'idle'"
 HANGS = f"{OURS} AND (wait_event_type = 'Lock' OR wait_event = 'PgSleep')"
 RULE = """
 SELECT 'SLOW' AS alert_type, NULL AS scope_region, '{}'::text[] AS scope_assets, 4 AS severity, 'x' AS headline,
@@ -161,7 +160,7 @@ async def test_a_server_that_answers_nothing_keeps_nobody_waiting(
                 while not db.execute(HANGS).rowcount:  # noqa: ASYNC110 - the database knows
                     await asyncio.sleep(0.01)
             try:
-                for row in db.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'alerts-engine'"):
+                for row in db.execute(f"SELECT pid {CONNECTED}"):
                     os.kill(row.pid, signal.SIGSTOP)
                     stopped.append(row.pid)
                 stopping.set()
