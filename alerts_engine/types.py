@@ -186,6 +186,8 @@ class Envelope:
     destination: str = field(repr=False)
     message: Message = field(repr=False)
     idempotency_key: UUID
+    silent: bool = False
+    """A repeat of what may have arrived already: it should make no sound (SPEC C-17)."""
 
 
 # --- outcomes: a closed set, matched exhaustively (SPEC section 1, C-5 … C-8) -------------------------------------
@@ -201,13 +203,28 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Trying again later may help. ``error`` is a code such as ``brevo_500``, never a provider's text."""
+    """Not accepted: refused for now, or never handed over. Trying again later may help (SPEC C-6).
+
+    ``error`` is a code such as ``brevo_500``, never a provider's text.
+    """
 
     error: str
     retry_after: float | None = None
     """Seconds the provider asked to wait, if it said so."""
     rate_limited: bool = False
     """A 429: the channel's bucket pauses too (SPEC C-8)."""
+    spends_attempt: bool = True
+    """False while a twin of this very call is in flight: that one decides (SPEC C-12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """It was, or may have been, written to the provider, and no readable answer came: it may have been accepted.
+
+    SPEC C-6 lists when; C-17 says how it is settled.
+    """
+
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +249,7 @@ class ChannelDown:
     error: str
 
 
-Outcome = Sent | Retry | Failed | Skipped | ChannelDown
+Outcome = Sent | Retry | Failed | Skipped | ChannelDown | Uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +259,45 @@ class SendResult:
     outcome: Outcome
     destination_moved_to: str | None = field(default=None, repr=False)
     """The new destination learnt on the way: Telegram's ``migrate_to_chat_id`` (SPEC C-7)."""
+
+
+# --- asking a provider what became of an uncertain send (SPEC C-17) ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Was this message accepted? What an adapter needs to find it in the provider's lists."""
+
+    idempotency_key: UUID
+    destination: str = field(repr=False)
+    body_digest: bytes | None = field(repr=False)
+    """:func:`alerts_engine.channels.base.body_digest` of the message as it was sent; for providers without tags."""
+    sent_after: datetime
+    """When the first send that may have been accepted began; aware, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider has the message: it was accepted."""
+
+    provider_message_id: str | None
+    accepted_at: datetime | None = None
+    """The provider's own time; aware, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The provider's lists cover the time of the send, and the message is not in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """The provider did not answer this question: refused, limited, away, or unreadable. It is asked again later."""
+
+    error: str
+    """A code such as ``brevo_ask_403``."""
+    refused: bool = False
+    """The provider refuses every such question (a key without the right to read): asking more is in vain this run."""
+
+
+AskAnswer = Found | NotFound | CannotTell
