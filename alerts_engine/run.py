@@ -284,9 +284,13 @@ class Run:
 
     async def _open_transports(self) -> Transports:
         """The channels and the renderer; they last as long as the run."""
-        from alerts_engine.channels import build_adapters, create_session
+        from alerts_engine.channels import build_adapters, build_askers, create_session
 
         # A send must never wait for a connection: that would count against its own timeout.
         session = create_session(connections=self._settings.send_concurrency)
         await self._resources.enter_async_context(session)
-        return Transports(build_adapters(self._settings, session), renderer_for(self._settings))
+        return Transports(
+            build_adapters(self._settings, session),
+            build_askers(self._settings, session),
+            renderer_for(self._settings),
+        )

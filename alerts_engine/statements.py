@@ -120,18 +120,20 @@ def load(file: str) -> dict[str, Definition]:
 _ALSO = re.compile(r"^-- also: +(\w+) for (\w+)(?:, returns (\w+))?[ ]*$", re.MULTILINE)
 _TABLE = re.compile(r"/\* TABLE \*/ \w+")
 _ONLY_HERE = re.compile(r"^.*-- only here[ ]*\n?", re.MULTILINE)
+_THERE = re.compile(r"^.*-- there: (.*)$", re.MULTILINE)
 
 
 def _parse_with_twin(file: str, piece: str) -> list[Definition]:
     """A statement, and the one that its header's ``-- also:`` derives from the same text for another table.
 
-    The other text has that table wherever ``/* TABLE */`` stands, and lacks the lines that end in ``-- only here``.
+    The other text has that table wherever ``/* TABLE */`` stands, lacks the lines that end in ``-- only here``, and has
+    what follows ``-- there:`` in the place of such a line.
     """
     definition = _parse(file, piece)
     also = _ALSO.search(piece)
     if also is None:
         return [definition]
-    text = _ONLY_HERE.sub("", _TABLE.sub(also[2], definition.text))
+    text = _THERE.sub(r"\1", _ONLY_HERE.sub("", _TABLE.sub(also[2], definition.text)))
     return [definition, replace(definition, name=also[1], text=text, returns=also[3] or definition.returns)]
 
 

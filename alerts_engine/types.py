@@ -225,6 +225,8 @@ class Uncertain:
     """
 
     error: str
+    key_failed: bool = False
+    """The provider knows the key with other bytes: a repeat under it would prove nothing (SPEC C-12)."""
 
 
 @dataclass(frozen=True, slots=True)

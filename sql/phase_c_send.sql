@@ -10,15 +10,17 @@
 
 -- name: reclaim_deliveries
 -- also: reclaim_digests for user_alert_digests
--- Give back, or give up, the rows whose lease expired: their sender is gone (C-11).
+-- Give back the rows whose lease expired: their sender is gone (C-11). A send that had begun is uncertain from then on; it
+-- ends here only where nobody can ever tell what became of it (C-17).
 --   $1 now            timestamptz
 --   $2 max_attempts   int4
---   $3 give_up        bool         ALERTS_UNCERTAIN_SEND=fail: a send that had begun is not tried again
+--   $3 give_up        bool         ALERTS_UNCERTAIN_SEND=fail: what nobody can tell about is not tried again
+--   $4 mute           text[]       the providers that recognise no key and cannot be asked
 -- returns: Reclaimed, one
 -- locks: the expired rows
 -- again: safe; a reclaimed row has no lease
 WITH expired AS (
-    SELECT r.id, r.send_started_at IS NOT NULL AS begun
+    SELECT r.id, r.send_started_at IS NOT NULL AS begun, r.sent_by IS NULL OR r.sent_by = ANY ($4) AS is_mute
       FROM /* TABLE */ user_alert_deliveries AS r
      WHERE r.status = 'sending'
        AND r.lease_expires_at <= coalesce($1::timestamptz, now())
@@ -26,19 +28,27 @@ WITH expired AS (
 ),
 reclaimed AS (
     UPDATE /* TABLE */ user_alert_deliveries AS r
-       SET status = CASE WHEN x.begun AND ($3 OR r.attempts + 1 >= $2) THEN 'failed' ELSE 'queued' END,
+       SET status = CASE WHEN x.begun AND x.is_mute AND ($3 OR r.attempts + 1 >= $2) THEN 'failed' ELSE 'queued' END,
            failure_kind = CASE WHEN NOT x.begun THEN r.failure_kind
-                               WHEN $3 THEN 'permanent'
+                               WHEN x.is_mute AND $3 THEN 'permanent'
                                ELSE 'transient' END,
            last_error = CASE WHEN x.begun THEN 'send_uncertain' ELSE r.last_error END,
            attempts = r.attempts + CASE WHEN x.begun THEN 1 ELSE 0 END,
-           next_retry_at = CASE WHEN x.begun THEN NULL ELSE r.next_retry_at END,
-           claimed_by = NULL, lease_expires_at = NULL, send_started_at = NULL
+           next_retry_at = CASE WHEN NOT x.begun THEN r.next_retry_at
+                                WHEN x.is_mute AND ($3 OR r.attempts + 1 >= $2) THEN NULL
+                                ELSE coalesce($1::timestamptz, now()) END,
+           uncertain_since = CASE WHEN NOT x.begun THEN r.uncertain_since
+                                  WHEN x.is_mute AND ($3 OR r.attempts + 1 >= $2) THEN NULL
+                                  ELSE coalesce(r.uncertain_since, r.send_started_at) END,
+           sent_by = CASE WHEN x.begun AND x.is_mute THEN NULL ELSE r.sent_by END,
+           claimed_by = NULL, lease_expires_at = NULL
       FROM expired AS x
      WHERE r.id = x.id
-    RETURNING r.status
+    RETURNING r.status, x.begun
 )
-SELECT count(*) AS reclaimed, count(*) FILTER (WHERE status = 'failed') AS failed FROM reclaimed;
+SELECT count(*) AS reclaimed, count(*) FILTER (WHERE status = 'failed') AS failed,
+       count(*) FILTER (WHERE begun) AS uncertain
+  FROM reclaimed;
 
 -- name: skip_unconfigured_deliveries
 -- also: skip_unconfigured_digests for user_alert_digests
@@ -57,6 +67,7 @@ WITH due AS (
        AND r.status = 'queued'
        AND r.delivery_kind = 'instant'  -- only here
        AND (r.next_retry_at IS NULL OR r.next_retry_at <= coalesce($2::timestamptz, now()))
+       AND r.uncertain_since IS NULL
        AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
      LIMIT $4
        FOR UPDATE SKIP LOCKED
@@ -76,6 +87,8 @@ SELECT count(*) AS count FROM ended;
 -- What this run claimed before leaves dead entries at the head of the index, as long as anybody's old snapshot keeps
 -- them. So a claim begins where the last one ended ($9 … $12); rows given back since lie before that, and are found by a
 -- claim that begins at the head again.
+-- An uncertain row is claimed where sending it again is safe, because its key lives, or because nobody can tell and it
+-- may be sent again: then sent_by is NULL (C-17).
 --   $1 channel      text
 --   $2 claim_size   int8        most rows to take
 --   $3 run_id       text
@@ -88,6 +101,9 @@ SELECT count(*) AS count FROM ended;
 --   $10 new_from_id int8        NULL: at the head
 --   $11 due_from    timestamptz the same among those that wait for their time: next_retry_at and id
 --   $12 due_from_id int8
+--   $13 provider    text        who carries the channel now
+--   $14 key_life    interval    how long it recognises a key; NULL: it has none
+--   $15 max_attempts int4
 -- returns: ClaimedDelivery, many
 -- locks: the claimed rows (skip locked)
 -- again: safe; a crash leaves a lease that reclaim_deliveries gives back
@@ -98,6 +114,7 @@ WITH fresh AS (
        AND r.status = 'queued'
        AND r.delivery_kind = 'instant'  -- only here
        AND r.next_retry_at IS NULL
+       AND r.uncertain_since IS NULL
        AND (r.created_at, r.id) >= (coalesce($9::timestamptz, '-infinity'), coalesce($10::int8, 0))
        AND ($6::int8[] IS NULL OR r.user_id = ANY ($6))
        AND (cardinality($7::text[]) = 0 OR NOT EXISTS (
@@ -117,6 +134,9 @@ again AS (
        AND r.next_retry_at IS NOT NULL
        AND r.next_retry_at <= coalesce($5::timestamptz, now())
        AND (r.next_retry_at, r.id) >= (coalesce($11::timestamptz, '-infinity'), coalesce($12::int8, 0))
+       AND (r.uncertain_since IS NULL
+            OR r.attempts < $15
+               AND (r.sent_by IS NULL OR r.sent_by = $13 AND r.key_used_at > now() - $14::interval))
        AND ($6::int8[] IS NULL OR r.user_id = ANY ($6))
        AND (cardinality($7::text[]) = 0 OR NOT EXISTS (
             SELECT FROM alert_destinations() AS a
@@ -146,11 +166,12 @@ claimed AS (
      CROSS JOIN unhurried
      WHERE r.id = due.id
        AND unhurried.mode = 'off'
-    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at
+    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since
               , r.alert_event_id  -- only here
 )
 SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
-       c.next_retry_at::timestamptz AS next_retry_at, a.destination, coalesce(p.enabled, TRUE) AS channel_enabled
+       c.next_retry_at::timestamptz AS next_retry_at, a.destination,
+       coalesce(p.enabled, TRUE) AS channel_enabled, c.uncertain_since IS NOT NULL AS is_repeat
        , c.alert_event_id::int8 AS event_id  -- only here
   FROM claimed AS c
   LEFT JOIN alert_destinations() AS a ON a.user_id = c.user_id AND a.channel = $1
@@ -199,6 +220,9 @@ SELECT e.id::int8 AS id, e.event_fingerprint, left(e.alert_type, $2) AS alert_ty
 --   $2 now       timestamptz
 --   $3 allowlist int8[]
 --   $4 set_aside int8[]
+--   $5 provider  text
+--   $6 key_life  interval
+--   $7 max_attempts int4
 -- returns: Due, one
 -- again: safe; reads only
 SELECT EXISTS (
@@ -207,6 +231,7 @@ SELECT EXISTS (
               AND r.status = 'queued'
               AND r.delivery_kind = 'instant'  -- only here
               AND r.next_retry_at IS NULL
+              AND r.uncertain_since IS NULL
               AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
               AND r.id <> ALL ($4))
     OR EXISTS (
@@ -216,23 +241,33 @@ SELECT EXISTS (
               AND r.delivery_kind = 'instant'  -- only here
               AND r.next_retry_at IS NOT NULL
               AND r.next_retry_at <= coalesce($2::timestamptz, now())
+              AND (r.uncertain_since IS NULL
+                   OR r.attempts < $7
+                      AND (r.sent_by IS NULL OR r.sent_by = $5 AND r.key_used_at > now() - $6::interval))
               AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
               AND r.id <> ALL ($4)) AS due;
 
 -- name: begin_deliveries
 -- also: begin_digests for user_alert_digests
--- Note that these sends begin now: from here on a crash leaves them uncertain (C-11). Not returned is what another run
--- took, and what would be sent beyond its lease: this process was asleep.
---   $1 ids       int8[]
---   $2 run_id    text
---   $3 now       timestamptz
---   $4 send_time interval       how long a send may take
+-- Note that these sends begin now, and by whom: from here on a crash leaves them uncertain (C-11). Not returned is what
+-- another run took, and what would be sent beyond its lease: this process was asleep.
+--   $1 ids          int8[]
+--   $2 run_id       text
+--   $3 now          timestamptz
+--   $4 send_time    interval       how long a send may take
+--   $5 provider     text
+--   $6 body_digests bytea[]        of the texts, where the provider can only be asked by them
+--   $7 key_life     interval       how long it recognises a key; NULL: it has none
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
 UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET send_started_at = now()
- WHERE r.id = ANY ($1)
+   SET send_started_at = now(),
+       key_used_at = CASE WHEN r.key_used_at > now() - $7::interval THEN r.key_used_at ELSE now() END,
+       sent_by = $5,
+       body_digest = b.body_digest
+  FROM unnest($1::int8[], $6::bytea[]) AS b(id, body_digest)
+ WHERE r.id = b.id
    AND r.claimed_by = $2
    AND r.lease_expires_at > coalesce($3::timestamptz, now()) + $4::interval
 RETURNING r.id::int8 AS id;
@@ -241,6 +276,8 @@ RETURNING r.id::int8 AS id;
 -- also: settle_digests for user_alert_digests
 -- Write the outcomes of a batch of sends, each only while this run still holds it (C-5); except that what was reclaimed
 -- as uncertain, and that nobody took since, becomes sent when the truth comes late.
+-- An uncertain row is repeated while its key lives, whatever the backoff says; then it is asked about (C-17). It stays
+-- uncertain when a repeat is refused for now: what the first send came to is as unknown as before.
 --   $1 run_id               text
 --   $2 now                  timestamptz
 --   $3 ids                  int8[]
@@ -250,26 +287,124 @@ RETURNING r.id::int8 AS id;
 --   $7 errors               text[]
 --   $8 failure_kinds        text[]
 --   $9 provider_message_ids text[]
+--   $10 uncertain           bool[]      the row is, or stays, uncertain
+--   $11 key_seconds         float8[]    how long the provider recognises a key; NULL: no more, or never
+--   $12 can_tell            bool[]      whether the provider recognises a key or can be asked
+--   $13 ask_after           interval    from a send's beginning until its provider is asked
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease, so the second time changes nothing
 UPDATE /* TABLE */ user_alert_deliveries AS r
    SET status = o.status,
        attempts = o.attempts,
-       next_retry_at = coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds),
+       next_retry_at = CASE
+           WHEN NOT o.uncertain OR NOT o.can_tell
+           THEN coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds)
+           WHEN o.key_seconds IS NOT NULL AND r.key_used_at + make_interval(secs => o.key_seconds) > now()
+           THEN least(coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds),
+                      r.key_used_at + make_interval(secs => o.key_seconds))
+           ELSE greatest(coalesce($2::timestamptz, now()), r.send_started_at + $13::interval) END,
        last_error = o.error,
        failure_kind = o.failure_kind,
        provider_message_id = coalesce(o.provider_message_id, r.provider_message_id),
        sent_at = CASE WHEN o.status = 'sent' THEN coalesce($2::timestamptz, now()) END,
        claimed_by = CASE WHEN o.status <> 'queued' THEN $1 END,
        lease_expires_at = NULL,
-       send_started_at = NULL
-  FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[])
-       AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id)
+       uncertain_since = CASE WHEN o.uncertain THEN coalesce(r.uncertain_since, r.send_started_at) END,
+       sent_by = CASE WHEN o.uncertain AND NOT o.can_tell THEN NULL ELSE r.sent_by END,
+       -- A key that proves nothing any more must not be relied on by the next claim.
+       key_used_at = CASE WHEN o.uncertain AND o.key_seconds IS NULL THEN '-infinity' ELSE r.key_used_at END
+  FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[],
+              $10::bool[], $11::float8[], $12::bool[])
+       AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id, uncertain, key_seconds,
+            can_tell)
  WHERE r.id = o.id
    AND (r.lease_expires_at IS NOT NULL AND r.claimed_by = $1
         OR o.status = 'sent' AND r.status IN ('queued', 'failed') AND r.last_error = 'send_uncertain')
 RETURNING r.id::int8 AS id;
+
+-- name: uncertain_deliveries
+-- also: uncertain_digests for user_alert_digests
+-- What one channel's providers can be asked about now: uncertain rows whose key does not live any more, oldest first.
+--   $1 channel      text
+--   $2 now          timestamptz
+--   $3 allowlist    int8[]       NULL: everybody
+--   $4 provider     text         who carries the channel now
+--   $5 key_life     interval     how long it recognises a key; NULL: it has none
+--   $6 max_attempts int4         at the last attempt there is no repeat, but still a question
+--   $7 ask_after    interval     from a send's beginning until its provider is asked
+--   $8 most         int8
+-- returns: UncertainRow, many
+-- again: safe; reads only
+SELECT r.id::int8 AS id, r.attempts, r.created_at::timestamptz AS created_at, r.uncertain_since, r.sent_by,
+       r.body_digest, a.destination,
+       (SELECT e.event_fingerprint FROM alert_events AS e WHERE e.id = r.alert_event_id)  -- there: r.digest_key
+       AS identity
+  FROM /* TABLE */ user_alert_deliveries AS r
+  LEFT JOIN alert_destinations() AS a ON a.user_id = r.user_id AND a.channel = $1
+ WHERE r.channel = $1
+   AND r.status = 'queued'
+   AND r.uncertain_since IS NOT NULL
+   AND r.sent_by IS NOT NULL
+   AND r.next_retry_at <= coalesce($2::timestamptz, now())
+   AND coalesce(r.send_started_at, r.uncertain_since) <= now() - $7::interval
+   AND (r.sent_by = $4 AND r.key_used_at > now() - $5::interval AND r.attempts < $6) IS NOT TRUE
+   AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
+ ORDER BY r.next_retry_at, r.id
+ LIMIT $8;
+
+-- name: resolve_deliveries
+-- also: resolve_digests for user_alert_digests
+-- Write what the providers said of uncertain sends (C-17): found, not found, or that they cannot tell now. Those are asked
+-- again later; after $9 nobody can tell, and the policy decides.
+--   $1 now                  timestamptz
+--   $2 ids                  int8[]
+--   $3 attempts             int4[]        as read: what was sent again meanwhile is left alone
+--   $4 found                bool[]        NULL: cannot tell
+--   $5 provider_message_ids text[]
+--   $6 accepted_at          timestamptz[]
+--   $7 max_attempts         int4
+--   $8 ask_again            interval      until the next question
+--   $9 longest              interval      how long is asked at all
+--   $10 give_up             bool          ALERTS_UNCERTAIN_SEND=fail
+-- returns: Resolved, many
+-- locks: the rows
+-- again: safe; guarded by the state
+WITH answers AS (
+    SELECT a.id, a.attempts, a.provider_message_id, a.accepted_at, r.channel,
+           CASE WHEN a.found THEN 'sent'
+                WHEN NOT a.found AND r.attempts < $7 THEN 'again'
+                WHEN NOT a.found THEN 'not_sent'
+                WHEN r.uncertain_since > now() - $9::interval THEN 'later'
+                WHEN $10 THEN 'give_up'
+                WHEN r.attempts < $7 THEN 'repeat'
+                ELSE 'exhausted' END AS verdict
+      FROM unnest($2::int8[], $3::int4[], $4::bool[], $5::text[], $6::timestamptz[])
+           AS a(id, attempts, found, provider_message_id, accepted_at)
+      JOIN /* TABLE */ user_alert_deliveries AS r ON r.id = a.id
+)
+UPDATE /* TABLE */ user_alert_deliveries AS r
+   SET status = CASE WHEN a.verdict = 'sent' THEN 'sent'
+                     WHEN a.verdict IN ('not_sent', 'give_up', 'exhausted') THEN 'failed'
+                     ELSE 'queued' END,
+       sent_at = CASE WHEN a.verdict = 'sent' THEN coalesce(a.accepted_at, $1::timestamptz, now()) END,
+       provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
+       last_error = CASE WHEN a.verdict = 'sent' THEN NULL
+                         WHEN a.verdict IN ('give_up', 'exhausted') THEN 'send_uncertain'
+                         ELSE r.last_error END,
+       failure_kind = CASE WHEN a.verdict = 'sent' THEN NULL
+                           WHEN a.verdict = 'give_up' THEN 'permanent'
+                           ELSE r.failure_kind END,
+       next_retry_at = CASE WHEN a.verdict IN ('again', 'repeat') THEN coalesce($1::timestamptz, now())
+                            WHEN a.verdict = 'later' THEN coalesce($1::timestamptz, now()) + $8::interval END,
+       uncertain_since = CASE WHEN a.verdict IN ('later', 'repeat') THEN r.uncertain_since END,
+       sent_by = CASE WHEN a.verdict = 'repeat' THEN NULL ELSE r.sent_by END
+  FROM answers AS a
+ WHERE r.id = a.id
+   AND r.attempts = a.attempts
+   AND r.status = 'queued'
+   AND r.uncertain_since IS NOT NULL
+RETURNING r.id::int8 AS id, a.verdict;
 
 -- name: release_deliveries
 -- also: release_digests for user_alert_digests
@@ -280,7 +415,7 @@ RETURNING r.id::int8 AS id;
 -- locks: the rows
 -- again: safe; guarded by the lease
 UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL, send_started_at = NULL
+   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL
  WHERE r.id = ANY ($2)
    AND r.lease_expires_at IS NOT NULL
    AND r.claimed_by = $1
@@ -320,13 +455,14 @@ UPDATE users AS u
 -- again: safe; reads only
 WITH waiting AS (
     SELECT 'delivery' AS kind, d.id::int8 AS id, d.channel, d.user_id, d.created_at::timestamptz AS created_at,
-           d.next_retry_at::timestamptz AS next_retry_at
+           d.next_retry_at::timestamptz AS next_retry_at, d.uncertain_since
       FROM user_alert_deliveries AS d
      WHERE d.status = 'queued'
        AND d.delivery_kind = 'instant'
        AND d.channel <> 'account'
      UNION ALL
-    SELECT 'digest', g.id::int8, g.channel, g.user_id, g.created_at::timestamptz, g.next_retry_at::timestamptz
+    SELECT 'digest', g.id::int8, g.channel, g.user_id, g.created_at::timestamptz, g.next_retry_at::timestamptz,
+           g.uncertain_since
       FROM user_alert_digests AS g
      WHERE g.status = 'queued'
 ),
@@ -334,6 +470,7 @@ judged AS (
     SELECT w.kind, w.id, w.channel, w.created_at,
            CASE WHEN $2::int8[] IS NOT NULL AND w.user_id <> ALL ($2::int8[]) THEN 'not_in_allowlist'
                 WHEN w.next_retry_at = 'infinity' THEN 'held'
+                WHEN w.uncertain_since IS NOT NULL THEN 'uncertain'
                 WHEN w.next_retry_at > coalesce($1::timestamptz, now()) THEN 'not_due_yet'
                 WHEN c.enabled IS FALSE THEN 'channel_disabled'
                 WHEN a.destination IS NULL THEN 'missing_destination'

@@ -17,7 +17,7 @@ from alerts_engine.rendering.renderer import BUILT_IN_FORMS
 from alerts_engine.types import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from importlib.metadata import EntryPoint
 
     from aiohttp import ClientSession
@@ -49,6 +49,8 @@ class ChannelSpec:
     """The variables that it needs, each with whether it is set."""
     adapter: Callable[[Settings, ClientSession], ChannelAdapter]
     """Makes what carries its messages; called when all credentials are set."""
+    askers: Callable[[Settings, ClientSession], Sequence[ChannelAdapter]] | None = None
+    """Every provider of the channel that has credentials: one may be asked that carries nothing any more."""
     has_digests: bool = True
     seconds_per_destination: float = 0.0
     """Between two messages to one destination."""
@@ -69,7 +71,15 @@ def _email_credentials(settings: Settings) -> dict[str, bool]:
 
 
 def _email(settings: Settings, session: ClientSession) -> ChannelAdapter:
-    provider = settings.email_provider
+    return _email_by(settings.email_provider, settings, session)
+
+
+def _email_askers(settings: Settings, session: ClientSession) -> list[ChannelAdapter]:
+    configured = [name for name in _EMAIL_ADAPTERS if getattr(settings, f"{name}_api_key") is not None]
+    return [_email_by(name, settings, session) for name in configured]
+
+
+def _email_by(provider: str, settings: Settings, session: ClientSession) -> ChannelAdapter:
     return _EMAIL_ADAPTERS[provider](
         session,
         base_url=getattr(settings, f"{provider}_base_url"),
@@ -134,6 +144,7 @@ BUILT_IN = (
         form=BUILT_IN_FORMS[Channel.EMAIL],
         credentials=_email_credentials,
         adapter=_email,
+        askers=_email_askers,
     ),
     ChannelSpec(
         name=Channel.TELEGRAM,
@@ -185,3 +196,16 @@ def _load(entry: EntryPoint) -> ChannelSpec:
 def build_adapters(settings: Settings, session: ClientSession) -> dict[str, ChannelAdapter]:
     """An adapter for every channel whose credentials are complete; the caller closes ``session``."""
     return {name: spec.adapter(settings, session) for name, spec in channels().items() if spec.is_configured(settings)}
+
+
+def build_askers(settings: Settings, session: ClientSession) -> dict[str, dict[str, ChannelAdapter]]:
+    """Per channel, the providers that can be asked what became of a send, by their names (SPEC C-17)."""
+    return {
+        name: {asker.provider: asker for asker in _askers(spec, settings, session) if asker.can_ask}
+        for name, spec in channels().items()
+        if spec.is_configured(settings)
+    }
+
+
+def _askers(spec: ChannelSpec, settings: Settings, session: ClientSession) -> Sequence[ChannelAdapter]:
+    return [spec.adapter(settings, session)] if spec.askers is None else spec.askers(settings, session)

@@ -101,6 +101,8 @@ class Transports:
     """How phase C reaches the world."""
 
     adapters: Mapping[str, ChannelAdapter]
+    askers: Mapping[str, Mapping[str, ChannelAdapter]]
+    """Per channel, its providers that can be asked what became of a send, by their names."""
     renderer: Renderer
 
 

@@ -21,12 +21,23 @@ from alerts_engine.channels import brevo, resend, telegram, twilio
 from alerts_engine.cli import app
 from alerts_engine.phases import rules
 from alerts_engine.phases.send.backoff import RetryPolicy
-from alerts_engine.phases.send.row_update import row_update_for
+from alerts_engine.phases.send.row_update import Provider, row_update_for
 from alerts_engine.rendering import views
 from alerts_engine.sandbox import Fault
 from alerts_engine.settings import PlanQuota, Settings, accepted, variable_name
 from alerts_engine.statements import folder, load, migration_ids
-from alerts_engine.types import ChannelDown, DownCause, Failed, Outcome, Retry, Sent, Skipped, SkipReason, Status
+from alerts_engine.types import (
+    ChannelDown,
+    DownCause,
+    Failed,
+    Outcome,
+    Retry,
+    Sent,
+    Skipped,
+    SkipReason,
+    Status,
+    Uncertain,
+)
 from tests.acceptance.conftest import CommandLine, add_news, answer_of
 
 if TYPE_CHECKING:
@@ -314,10 +325,12 @@ def settled_statuses() -> set[str]:
         (Failed("brevo_400"), 0),
         (Skipped(SkipReason.CHANNEL_DISABLED), 0),
         (ChannelDown(DownCause.AUTH_FAILED, "brevo_401"), 0),
+        (Uncertain("timeout"), 0),
     ]
     assert {type(outcome) for outcome, _ in outcomes} == set(Outcome.__args__)
-    settlements = [row_update_for(outcome, attempts, policy, random=0) for outcome, attempts in outcomes]
-    return {str(update.status) for update in settlements if update is not None}
+    mute = Provider(key_seconds=None, can_ask=False, gives_up=True)
+    updates = [row_update_for(outcome, attempts, policy, mute, random=0) for outcome, attempts in outcomes]
+    return {str(update.status) for update in updates if update is not None}
 
 
 _INSERT = re.compile(r"INSERT INTO (user_alert_deliveries|user_alert_digests)\b[^(]*\(([^)]*)\)")

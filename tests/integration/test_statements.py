@@ -29,6 +29,7 @@ SYNONYMS = {"int": "int4", "bigint": "int8", "boolean": "bool", "varchar": "text
 PYTHON_TYPES = {
     "int2": int, "int4": int, "int8": int, "float8": float, "bool": bool, "text": str, "varchar": str, "uuid": UUID,
     "timestamptz": datetime, "date": date, "jsonb": (dict, list), "text[]": (list, tuple), "int8[]": (list, tuple),
+    "bytea": bytes,
 }  # fmt: skip
 
 

@@ -6,18 +6,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts_engine.phases.send.backoff import RetryPolicy
-from alerts_engine.phases.send.row_update import RowUpdate, row_update_for
-from alerts_engine.types import ChannelDown, DownCause, Failed, FailureKind, Retry, Sent, Skipped, SkipReason, Status
+from alerts_engine.phases.send.row_update import SEND_UNCERTAIN, Provider, RowUpdate, row_update_for
+from alerts_engine.types import (
+    ChannelDown,
+    DownCause,
+    Failed,
+    FailureKind,
+    Retry,
+    Sent,
+    Skipped,
+    SkipReason,
+    Status,
+    Uncertain,
+)
 
 POLICY = RetryPolicy(base_seconds=60, max_seconds=3600, max_attempts=5)
 
 policies = st.builds(RetryPolicy, st.floats(0.1, 1e4), st.floats(0.1, 1e5), st.integers(1, 20))
 before = st.integers(0, 30)
+KEYED = Provider(key_seconds=1800, can_ask=True, gives_up=False)
+MUTE = Provider(key_seconds=None, can_ask=False, gives_up=False)
+providers = st.builds(Provider, st.none() | st.floats(1, 1e5), st.booleans(), st.booleans())
 randoms = st.floats(0, 1)
 
 
-def settle(outcome, attempts: int = 0, policy: RetryPolicy = POLICY, random: float = 0.0) -> RowUpdate | None:
-    return row_update_for(outcome, attempts, policy, random=random)
+def settle(
+    outcome,
+    attempts: int = 0,
+    policy: RetryPolicy = POLICY,
+    random: float = 0.0,
+    *,
+    provider: Provider = KEYED,
+    is_repeat: bool = False,
+) -> RowUpdate | None:
+    return row_update_for(outcome, attempts, policy, provider, random=random, is_repeat=is_repeat)
 
 
 @given(before)
@@ -84,3 +106,56 @@ def test_any_id_of_a_provider_can_be_stored(text: str):
     assert "\0" not in kept
     assert len(kept) <= 255
     kept.encode()
+
+
+# --- uncertain sends ------------------------------------------------------------------------------------------------
+
+
+@given(policies, before, providers, randoms)
+def test_an_uncertain_send_ends_only_where_nobody_can_ever_tell(
+    policy: RetryPolicy, attempts: int, provider: Provider, random: float
+):
+    """While a key or a question can settle it, it stays; it spends an attempt like any other (SPEC C-17)."""
+    made = settle(Uncertain("timeout"), attempts, policy, random, provider=provider)
+    is_last = attempts + 1 >= policy.max_attempts
+    assert made.attempts == attempts + 1
+    if (is_last and not provider.can_ask) or (provider.gives_up and not provider.can_tell):
+        assert (made.status, made.error, made.uncertain) == (Status.FAILED, SEND_UNCERTAIN, False)
+    else:
+        assert (made.status, made.uncertain, made.can_tell) == (Status.QUEUED, True, provider.can_tell)
+        assert made.failure_kind is FailureKind.TRANSIENT
+        assert made.key_seconds == (None if is_last else provider.key_seconds)
+
+
+def test_what_is_given_up_is_never_tried_again():
+    """With ``ALERTS_UNCERTAIN_SEND=fail`` it is permanent, so that no later repair sends it twice (SPEC C-17)."""
+    made = settle(Uncertain("timeout"), provider=Provider(None, can_ask=False, gives_up=True))
+    assert (made.status, made.failure_kind) == (Status.FAILED, FailureKind.PERMANENT)
+
+
+@given(policies, before, randoms, st.booleans())
+def test_a_repeat_that_is_refused_for_now_settles_nothing(
+    policy: RetryPolicy, attempts: int, random: float, rate_limited: bool
+):
+    """The first send may have been accepted all the same (SPEC C-17)."""
+    made = settle(Retry("e", rate_limited=rate_limited), attempts, policy, random, is_repeat=True)
+    assert (made.status, made.uncertain) == (Status.QUEUED, True)
+
+
+def test_a_key_that_failed_is_not_relied_on():
+    """The provider knows it with other bytes: it is asked instead (SPEC C-12)."""
+    made = settle(Uncertain("changed", key_failed=True))
+    assert (made.uncertain, made.key_seconds, made.can_tell) == (True, None, True)
+
+
+def test_a_twin_in_flight_spends_nothing():
+    """Its answer is worth waiting for: tried again soon (SPEC C-12)."""
+    made = settle(Retry("twin", spends_attempt=False), 4)
+    assert (made.status, made.attempts, made.uncertain) == (Status.QUEUED, 4, False)
+    assert 0 < made.retry_seconds < 60
+
+
+def test_where_nobody_can_tell_it_is_sent_again():
+    """Telegram with ``retry``: at least once (SPEC C-17)."""
+    made = settle(Uncertain("timeout"), provider=MUTE)
+    assert (made.status, made.uncertain, made.can_tell, made.retry_seconds) == (Status.QUEUED, True, False, 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from alerts_engine.channels.base import body_digest
 from alerts_engine.phases.send.claims import HEAD, SOURCES
 from alerts_engine.phases.send.limits import ChannelLimits
 from alerts_engine.phases.send.provider_calls import ProviderCalls
@@ -27,6 +28,7 @@ class ChannelSender:
         self._state = state
         self._context = state.context
         self._writer = writer
+        self._adapter = adapter
         self._channel = adapter.channel
         self._limits = ChannelLimits(state, writer, adapter.channel)
         self._calls = ProviderCalls(state, writer, self._limits, adapter)
@@ -92,6 +94,9 @@ class ChannelSender:
             now=self._context.replayed_now,
             allowlist=self._context.allowlist,
             set_aside=self._writer.set_aside(source),
+            provider=self._adapter.provider,
+            key_life=self._adapter.key_life,
+            max_attempts=self._context.settings.max_attempts,
         )
         return row.due
 
@@ -127,6 +132,9 @@ class ChannelSender:
             allowlist=context.allowlist,
             resting=resting,
             set_aside=self._writer.set_aside(source),
+            provider=self._adapter.provider,
+            key_life=self._adapter.key_life,
+            max_attempts=context.settings.max_attempts,
         )
 
     async def _dispatch(self, source: Source, claimed: list[ClaimedMessage]) -> None:
@@ -156,6 +164,9 @@ class ChannelSender:
                 run_id=context.run_id,
                 now=context.replayed_now,
                 send_time=timedelta(seconds=context.settings.send_timeout_seconds),
+                provider=self._adapter.provider,
+                body_digests=[body_digest(envelope.message) for _, envelope in ready.values()],
+                key_life=self._adapter.key_life,
             )
             if not self._limits.must_hold():
                 noted = {row.id for row in rows}

@@ -31,6 +31,7 @@ class ClaimedDelivery:
     next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
+    is_repeat: bool
     event_id: int
 
 
@@ -42,6 +43,7 @@ class ClaimedDigest:
     next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
+    is_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,45 @@ class Due:
 class Reclaimed:
     reclaimed: int
     failed: int
+    uncertain: int
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainRow:
+    """A row that a provider can be asked about."""
+
+    id: int
+    attempts: int
+    created_at: datetime
+    uncertain_since: datetime
+    sent_by: str
+    body_digest: bytes | None
+    destination: str | None
+    identity: str
+
+
+class Verdict(StrEnum):
+    """What became of an uncertain row after its provider was asked (SPEC C-17)."""
+
+    SENT = "sent"
+    AGAIN = "again"
+    """It was not accepted: it is due."""
+    NOT_SENT = "not_sent"
+    """It was not accepted, and has no attempts left."""
+    LATER = "later"
+    """It is asked about again."""
+    REPEAT = "repeat"
+    """Nobody can tell: it is sent again."""
+    GIVE_UP = "give_up"
+    """Nobody can tell: it is not sent again."""
+    EXHAUSTED = "exhausted"
+    """Nobody can tell, and it has no attempts left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    id: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +149,8 @@ class ClaimedMessage:
     next_retry_at: datetime | None
     destination: str | None
     channel_enabled: bool
+    is_repeat: bool
+    """An earlier attempt may have been accepted (SPEC C-17)."""
     content: Alert | DigestContent
     idempotency_key: UUID
 
@@ -123,6 +166,8 @@ class SourceStatements:
     settle: Statement[RowId]
     release: Statement[RowId]
     release_unbegun: Statement[RowId]
+    uncertain: Statement[UncertainRow]
+    resolve: Statement[Resolved]
 
 
 class SourceName(StrEnum):
@@ -137,6 +182,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> SourceName: ...
+    @property
+    def kind(self) -> str:
+        """What one row is called in its idempotency key."""
+        ...
+
     @property
     def statements(self) -> SourceStatements: ...
     async def claim(
@@ -156,6 +206,8 @@ def _statements(source: SourceName) -> SourceStatements:
         settle=statement(file, f"settle_{source}", RowId),
         release=statement(file, f"release_{source}", RowId),
         release_unbegun=statement(file, f"release_unbegun_{source}", RowId),
+        uncertain=statement(file, f"uncertain_{source}", UncertainRow),
+        resolve=statement(file, f"resolve_{source}", Resolved),
     )
 
 
@@ -166,6 +218,7 @@ digest_contents = statement("phase_c_send", "digest_contents", DigestRow)
 
 class Deliveries:
     name = SourceName.DELIVERIES
+    kind = "delivery"
     statements = _statements(SourceName.DELIVERIES)
 
     async def claim(
@@ -174,12 +227,13 @@ class Deliveries:
         claimed = await database.rows(claim_deliveries, **asdict(start), **values)
         known = await events.of(row.event_id for row in claimed)
         return [
-            _message(row, known[row.event_id].alert, "delivery", known[row.event_id].fingerprint) for row in claimed
+            _message(row, known[row.event_id].alert, self.kind, known[row.event_id].fingerprint) for row in claimed
         ]
 
 
 class Digests:
     name = SourceName.DIGESTS
+    kind = "digest"
     statements = _statements(SourceName.DIGESTS)
 
     async def claim(
@@ -187,7 +241,7 @@ class Digests:
     ) -> list[ClaimedMessage]:
         claimed = await database.rows(claim_digests, **asdict(start), **values)
         found = await digests_by_id(database, [row.id for row in claimed], events) if claimed else {}
-        return [_message(row, found[row.id].content, "digest", found[row.id].digest_key) for row in claimed]
+        return [_message(row, found[row.id].content, self.kind, found[row.id].digest_key) for row in claimed]
 
 
 DELIVERIES = Deliveries()
@@ -231,11 +285,13 @@ def _message(
         next_retry_at=row.next_retry_at,
         destination=row.destination,
         channel_enabled=row.channel_enabled,
+        is_repeat=row.is_repeat,
         content=content,
-        idempotency_key=_key(kind, row.id, row.created_at, identity),
+        idempotency_key=idempotency_key(kind, row.id, row.created_at, identity),
     )
 
 
-def _key(kind: str, row_id: int, created_at: datetime, identity: str) -> UUID:
+def idempotency_key(kind: str, row_id: int, created_at: datetime, identity: str) -> UUID:
+    """The key of a row: the same for ever; ``identity`` is its event's fingerprint or its digest's key."""
     # The time and the identity keep the rows of two databases apart that share one provider account.
     return uuid5(KEY_NAMESPACE, f"{kind}:{row_id}:{created_at.isoformat()}:{identity}")

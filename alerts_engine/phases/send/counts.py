@@ -21,6 +21,7 @@ class ChannelCounts:
     failed: int = 0
     retried: int = 0
     skipped: int = 0
+    uncertain: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +48,14 @@ class SendCounts(PhaseCounts):
     skipped_missing_destination: int = 0
     skipped_disabled: int = 0
     reclaimed: int = 0
+    uncertain: int = 0
+    """Sends of both kinds that may have been accepted, so that somebody has to find out."""
+    confirmed: int = 0
+    """Uncertain sends that the provider says it accepted."""
+    repeated: int = 0
+    """Uncertain sends that were sent again."""
+    cannot_ask: dict[str, str] = field(default_factory=dict)
+    """Providers that refuse to say what became of a send, and why."""
     channels_down: dict[str, str] = field(default_factory=dict)
     by_channel: dict[str, ChannelCounts] = field(default_factory=dict)
     digests: DigestSendCounts = field(default_factory=DigestSendCounts)
@@ -66,6 +75,10 @@ class SendCounts(PhaseCounts):
         """A row came to its new state."""
         counts = self.digests if source is SourceName.DIGESTS else self
         own = self.by_channel.setdefault(channel, ChannelCounts())
+        if update.uncertain:
+            self.uncertain += 1
+            own.uncertain += 1
+            return
         match update.status:
             case Status.SENT:
                 counts.sent += 1
@@ -92,7 +105,9 @@ class SendCounts(PhaseCounts):
     @property
     def in_all(self) -> int:
         """Rows settled so far, for the progress bar."""
-        return sum(own.sent + own.failed + own.retried + own.skipped for own in self.by_channel.values())
+        return sum(
+            own.sent + own.failed + own.retried + own.skipped + own.uncertain for own in self.by_channel.values()
+        )
 
     @staticmethod
     def _skipped(counts: SendCounts | DigestSendCounts, reason: str | None) -> None:

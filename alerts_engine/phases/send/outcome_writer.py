@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ log = structlog.get_logger("alerts_engine.send")
 _GATHER_SECONDS = 0.01
 """Outcomes that come within this time are written together."""
 _BATCH = 500
+ASK_AFTER = timedelta(seconds=60)
+"""From a send's beginning until its provider is asked: nobody documents how long its lists lag (SPEC C-17)."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _ABOUT_A_ROW = ("22", "23", "P0")
 """SQLSTATE classes of what is wrong with a row, not with the database: data, constraints, an application's trigger."""
@@ -193,6 +196,10 @@ class OutcomeWriter:
             errors=[update.error for _, update in outcomes],
             failure_kinds=[update.failure_kind for _, update in outcomes],
             provider_message_ids=[update.provider_message_id for _, update in outcomes],
+            uncertain=[update.uncertain for _, update in outcomes],
+            key_seconds=[update.key_seconds for _, update in outcomes],
+            can_tell=[update.can_tell for _, update in outcomes],
+            ask_after=ASK_AFTER,
         )
         return {row.id for row in rows}
 

@@ -16,9 +16,12 @@ from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
+from alerts_engine.phases.send.resolve import Resolver
 from alerts_engine.types import StopReason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alerts_engine.phases.context import PhaseContext, Transports
     from alerts_engine.phases.send.counts import SendCounts
 
@@ -32,7 +35,7 @@ async def send(context: PhaseContext, counts: SendCounts, transports: Transports
 
     Raises :class:`PhaseError` at the end when a channel is down, an outcome is not written, or the lock was lost.
     """
-    await _reclaim(context, counts)
+    await _reclaim(context, counts, transports)
     await _skip_unconfigured(context, counts, transports)
     problems = await _send_on_all_channels(context, counts, transports)
     problems[:0] = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
@@ -45,17 +48,20 @@ async def send(context: PhaseContext, counts: SendCounts, transports: Transports
         raise PhaseError("; ".join(problems))
 
 
-async def _reclaim(context: PhaseContext, counts: SendCounts) -> None:
+async def _reclaim(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
     """Take back what a killed run left in ``sending`` (C-11)."""
     settings = context.settings
+    mute = [one.provider for one in transports.adapters.values() if one.key_life is None and not one.can_ask]
     for source in SOURCES:
         row = await context.database.row(
             source.statements.reclaim,
             now=context.replayed_now,
             max_attempts=settings.max_attempts,
             give_up=settings.uncertain_send == "fail",
+            mute=mute,
         )
         counts.reclaimed += row.reclaimed
+        counts.uncertain += row.uncertain
         if source.name is SourceName.DIGESTS:
             counts.digests.failed += row.failed
         else:
@@ -102,10 +108,13 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     )
     writer = OutcomeWriter(context.database, context.run_id, context.replayed_now, state.wake)
     open_channels = [a for channel, a in transports.adapters.items() if channel not in settings.channels_paused]
-    senders = [ChannelSender(state, writer, adapter) for adapter in open_channels]
+    resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in open_channels]
     waker = asyncio.create_task(_wake_when_stopping(context, state))
     try:
-        results = await asyncio.gather(*(sender.run() for sender in senders), return_exceptions=True)
+        senders = [ChannelSender(state, writer, adapter) for adapter in open_channels]
+        results = await _together([*senders, *resolvers])
+        if any(resolver.made_due for resolver in resolvers):
+            results += await _together([ChannelSender(state, writer, adapter) for adapter in open_channels])
     finally:
         waker.cancel()
         state.problems += await _close(writer, context)
@@ -116,6 +125,11 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     if broken:
         await _release_unbegun(context)
     return list(dict.fromkeys([*state.problems, *broken]))
+
+
+async def _together(parts: Sequence[ChannelSender | Resolver]) -> list[BaseException | None]:
+    """Run them to their ends at the same time; what each raised, if anything."""
+    return await asyncio.gather(*(part.run() for part in parts), return_exceptions=True)
 
 
 async def _close(writer: OutcomeWriter, context: PhaseContext) -> list[str]:

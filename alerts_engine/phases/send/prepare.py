@@ -39,7 +39,7 @@ class Preparation:
         except Exception as error:  # noqa: BLE001 - one row that cannot be rendered must not stop the others (C-5)
             log.error("render_failed", row=claimed.id, channel=channel, error=type(error).__name__)
             return Failed("render_failed")
-        return Envelope(claimed.destination, message, claimed.idempotency_key)
+        return Envelope(claimed.destination, message, claimed.idempotency_key, silent=claimed.is_repeat)
 
     def _message(self, claimed: ClaimedMessage, channel: str) -> Message:
         if isinstance(claimed.content, Alert):

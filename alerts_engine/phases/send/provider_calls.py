@@ -10,9 +10,9 @@ import structlog
 from alerts_engine.errors import AlertsEngineError
 from alerts_engine.phases.send.in_flight import InFlight
 from alerts_engine.phases.send.outcome_writer import PendingOutcome
-from alerts_engine.phases.send.row_update import row_update_for
+from alerts_engine.phases.send.row_update import Provider, row_update_for
 from alerts_engine.statements import command
-from alerts_engine.types import ChannelDown, Retry, Sent
+from alerts_engine.types import ChannelDown, Retry, Sent, Uncertain
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,6 +43,12 @@ class ProviderCalls:
         self._adapter = adapter
         self._in_flight = InFlight(context.stopping, context.settings.shutdown_seconds, limits.wakeup.notify)
         self._broken = 0
+        life = adapter.key_life
+        self._provider = Provider(
+            key_seconds=None if life is None else life.total_seconds(),
+            can_ask=adapter.can_ask,
+            gives_up=context.settings.uncertain_send == "fail",
+        )
 
     def __len__(self) -> int:
         return len(self._in_flight)
@@ -66,6 +72,7 @@ class ProviderCalls:
     def launch(self, source: Source, message: ClaimedMessage, envelope: Envelope) -> None:
         """Let one message go; what comes of it is written when it is known."""
         self._limits.bucket.take(1)
+        self._state.counts.repeated += message.is_repeat
         self._in_flight.launch(self._send(source, message, envelope))
 
     async def _send(self, source: Source, message: ClaimedMessage, envelope: Envelope) -> None:
@@ -106,11 +113,18 @@ class ProviderCalls:
 
     def finish(self, source: Source, message: ClaimedMessage, outcome: Outcome) -> None:
         """Have the outcome written, and count it."""
-        update = row_update_for(outcome, message.attempts, self._state.policy, random=random())  # noqa: S311
+        update = row_update_for(
+            outcome,
+            message.attempts,
+            self._state.policy,
+            self._provider,
+            random=random(),  # noqa: S311
+            is_repeat=message.is_repeat,
+        )
         if update is None:
             self.give_back(source, message)
             return
-        if isinstance(outcome, Sent):
+        if isinstance(outcome, Sent | Uncertain):
             self._state.spend()
         else:
             self._state.give_back(1)
