@@ -47,9 +47,10 @@ SELECT f.id::int8 AS id, left(f.region, $2) AS region, left(f.alert_type, $2) AS
 -- returns: DeliveryState, many
 -- again: safe; reads only
 SELECT d.id::int8 AS id, d.channel, d.delivery_kind AS kind, d.status, d.attempts, d.last_error, d.failure_kind,
-       d.next_retry_at::timestamptz AS next_retry_at, d.sent_at::timestamptz AS sent_at,
+       d.next_retry_at::timestamptz AS next_retry_at, d.uncertain_since, d.sent_by, d.sent_at::timestamptz AS sent_at,
        g.id::int8 AS digest_id, g.digest_key, g.status AS digest_status, g.attempts AS digest_attempts,
        g.last_error AS digest_last_error, g.next_retry_at::timestamptz AS digest_due_at,
+       g.uncertain_since AS digest_uncertain_since, g.sent_by AS digest_sent_by,
        g.sent_at::timestamptz AS digest_sent_at
   FROM user_alert_deliveries AS d
   LEFT JOIN user_alert_digest_items AS i ON i.delivery_id = d.id

@@ -78,6 +78,10 @@ class DeliveryState:
     last_error: str | None
     failure_kind: str | None
     next_retry_at: datetime | None
+    uncertain_since: datetime | None
+    """A send began then that may have been accepted (SPEC C-17)."""
+    sent_by: str | None
+    """The provider of the last send."""
     sent_at: datetime | None
     digest_id: int | None
     digest_key: str | None
@@ -85,6 +89,8 @@ class DeliveryState:
     digest_attempts: int | None
     digest_last_error: str | None
     digest_due_at: datetime | None
+    digest_uncertain_since: datetime | None
+    digest_sent_by: str | None
     digest_sent_at: datetime | None
 
 

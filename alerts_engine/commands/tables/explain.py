@@ -185,13 +185,24 @@ def _state(delivery: DeliveryState) -> str:
 def _state_in_full(delivery: DeliveryState) -> str:
     """The delivery, or the digest that it went into: its state, what is wrong, and when something happens next."""
     if delivery.digest_id is not None:
-        told = [f"digest {delivery.digest_id}: {delivery.digest_status}"]
-        told += _times(delivery.digest_status, delivery.digest_sent_at, delivery.digest_due_at)
+        told, due = [f"digest {delivery.digest_id}: {delivery.digest_status}"], delivery.digest_due_at
+        if delivery.digest_uncertain_since is not None:
+            return ", ".join([*told, _uncertain(delivery.digest_uncertain_since, delivery.digest_sent_by, due)])
+        told += _times(delivery.digest_status, delivery.digest_sent_at, due)
         return ", ".join(told + _trouble(delivery.digest_attempts, delivery.digest_last_error))
     waits = delivery.kind is Kind.DIGEST and delivery.status is Status.QUEUED
     told = [f"delivery {delivery.id}: {'waits for its digest' if waits else delivery.status}"]
+    if delivery.uncertain_since is not None:
+        return ", ".join([*told, _uncertain(delivery.uncertain_since, delivery.sent_by, delivery.next_retry_at)])
     told += _times(delivery.status, delivery.sent_at, delivery.next_retry_at)
     return ", ".join(told + _trouble(delivery.attempts, delivery.last_error))
+
+
+def _uncertain(since: datetime, provider: str | None, due_at: datetime | None) -> str:
+    """Its answer was lost: since when nobody knows whether it arrived, and what settles it (SPEC C-17)."""
+    at = f" at {moment_text(due_at)}" if due_at is not None else ""
+    settled = f"{provider} is asked, or recognises a repeat,{at}" if provider else f"it is sent again{at}"
+    return f"uncertain since {moment_text(since)}, {settled}"
 
 
 def _times(status: Status | None, sent_at: datetime | None, due_at: datetime | None) -> list[str]:

@@ -226,9 +226,7 @@ class Deliveries:
     ) -> list[ClaimedMessage]:
         claimed = await database.rows(claim_deliveries, **asdict(start), **values)
         known = await events.of(row.event_id for row in claimed)
-        return [
-            _message(row, known[row.event_id].alert, self.kind, known[row.event_id].fingerprint) for row in claimed
-        ]
+        return [_message(row, known[row.event_id].alert, self.kind, known[row.event_id].fingerprint) for row in claimed]
 
 
 class Digests:
