@@ -44,8 +44,7 @@ class Brevo(ProviderRules):
     def read(self, call: Call) -> Submission:
         payload = json_object(call.body)
         _note(call, payload or {})
-        if call.headers.get("api-key", "").strip() != self._api_key:
-            raise self.usual_error(401)
+        self.authenticate(call)
         if payload is None:
             raise RefusedError(400, "bad_request", "Input must be a valid JSON object")
         headers = _headers(payload)
@@ -57,8 +56,13 @@ class Brevo(ProviderRules):
             html=_required(payload, "htmlContent"),
             text=filled_text(payload, "textContent") or "",
             idempotency_key=headers.get("idempotencyKey"),
+            tags=_tags(payload),
             dropped=headers.get("X-Sib-Sandbox") == "drop",
         )
+
+    def authenticate(self, call: Call) -> None:
+        if call.headers.get("api-key", "").strip() != self._api_key:
+            raise self.usual_error(401)
 
     def accept(self, _submission: Submission, number: int, /) -> Acceptance:
         message_id = f"<{datetime.now(UTC):%Y%m%d%H%M}.{number}@smtp-relay.mailin.fr>"
@@ -136,6 +140,16 @@ def _headers(payload: Mapping[str, object]) -> dict[str, str]:
     if "idempotencyKey" in headers and not _is_uuid(headers["idempotencyKey"]):
         raise RefusedError(400, "invalid_parameter", "idempotencyKey should be a valid UUID")
     return headers
+
+
+def _tags(payload: Mapping[str, object]) -> tuple[str, ...]:
+    match payload.get("tags"):
+        case None:
+            return ()
+        case [*tags] if tags and all(isinstance(tag, str) and tag.strip() for tag in tags):
+            return tuple(map(str, tags))
+        case _:
+            raise RefusedError(400, "invalid_parameter", "tags should be an array of strings")
 
 
 def _is_uuid(text: str) -> bool:

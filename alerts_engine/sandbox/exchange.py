@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,6 +13,8 @@ from aiohttp import web
 from alerts_engine.sandbox.model import Answer, Call, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alerts_engine.sandbox.faults import Fault, Faults
     from alerts_engine.sandbox.mailbox import Mailbox
     from alerts_engine.sandbox.model import Submission
@@ -38,7 +41,9 @@ class Exchange:
             with rules.keys.in_flight(submission):
                 fault = self._faults.take(rules.provider, submission.destination)
                 if fault is not None:
-                    return await self._fail(fault, rules, submission, call, request)
+                    own = partial(self._accept_or_refuse, rules, submission)
+                    log = partial(self._mailbox.log, rules.provider, call, fault=True)
+                    return await self.fail(fault, rules, request, own, log)
                 return self._respond(rules, call, self._accept(rules, submission))
         except RefusedError as refused:
             return self._respond(rules, call, rules.refuse(refused))
@@ -62,14 +67,20 @@ class Exchange:
 
     def _respond(self, rules: ProviderRules, call: Call, answer: Answer) -> web.Response:
         self._mailbox.log(rules.provider, call, answer.status, fault=False)
-        return _response(answer)
+        return http_response(answer)
 
-    async def _fail(
-        self, fault: Fault, rules: ProviderRules, submission: Submission, call: Call, request: web.Request
+    async def fail(
+        self,
+        fault: Fault,
+        rules: ProviderRules,
+        request: web.Request,
+        own: Callable[[], Answer],
+        log: Callable[[int | None], None],
     ) -> web.StreamResponse:
+        """Do what the fault says; ``own`` makes the provider's own answer, ``log`` gets the status in the end."""
         status = None
         try:
-            answer = self._accept_or_refuse(rules, submission) if fault.accept else None
+            answer = own() if fault.accept else None
             await self._wait_for_stop(fault.delay)
             if fault.hang:
                 await self._wait_for_stop(None)
@@ -77,11 +88,11 @@ class Exchange:
                 return _reset(request)
             if fault.changes_answer or (fault.truncate and answer is None):
                 answer = fault.answer(rules)
-            answer = answer or self._accept_or_refuse(rules, submission)
+            answer = answer or own()
             status = answer.status
         finally:
-            self._mailbox.log(rules.provider, call, status, fault=True)
-        return await _cut_short(request, answer) if fault.truncate else _response(answer)
+            log(status)
+        return await _cut_short(request, answer) if fault.truncate else http_response(answer)
 
     async def _wait_for_stop(self, seconds: float | None) -> None:
         """Wait so long, or for ever; the sandbox's end ends it, and so does the client's leaving."""
@@ -94,7 +105,8 @@ class Exchange:
             return
 
 
-def _response(answer: Answer) -> web.Response:
+def http_response(answer: Answer) -> web.Response:
+    """The answer as aiohttp sends it."""
     return web.Response(status=answer.status, body=answer.body, headers=_headers(answer))
 
 

@@ -42,6 +42,8 @@ class Fault:
     _: KW_ONLY
     provider: Provider | None = None
     """``None``: any."""
+    when_asked: bool = False
+    """It happens to questions about earlier messages, and not to messages; ``accept`` says nothing then."""
     status: Annotated[int, Field(ge=200, le=599)] | None = None
     """By default 429 with a retry-after, 302 with a redirect, 400 with a code or a migration, 200 with a body
     or a size, else 500."""
@@ -175,16 +177,16 @@ class Faults:
         armed = sorted(chain.from_iterable(self._by_destination.values()), key=itemgetter(0))
         return tuple(fault for _, fault in armed)
 
-    def take(self, provider: Provider, destination: str) -> Fault | None:
+    def take(self, provider: Provider, destination: str, *, when_asked: bool = False) -> Fault | None:
         """The fault for a call, spending one of its times."""
         if not self._by_destination:
             return None
-        return self._take(provider, destination) or self._take(provider, ANYONE)
+        return self._take(provider, destination, when_asked) or self._take(provider, ANYONE, when_asked)
 
-    def _take(self, provider: Provider, key: str) -> Fault | None:
+    def _take(self, provider: Provider, key: str, when_asked: bool) -> Fault | None:
         armed = self._by_destination.get(key, [])
         for index, (number, fault) in enumerate(armed):
-            if fault.provider not in (None, provider):
+            if fault.provider not in (None, provider) or fault.when_asked != when_asked:
                 continue
             if fault.times == 1:
                 del armed[index]

@@ -33,6 +33,13 @@ class NoKeys:
     def forget(self) -> None:
         """Drop all keys."""
 
+    def live_by(self, _clock: Callable[[], float], /) -> None:
+        """Measure the keys' life by this clock."""
+
+    def keep_for(self, _seconds: float, /) -> None:
+        """Let every key live so long, also those that were used already."""
+        raise ValueError("this provider has no keys")
+
 
 class RefuseRepeats(NoKeys):
     """A key can be used once in ``seconds``; the refusal says that an earlier call was accepted."""
@@ -53,6 +60,12 @@ class RefuseRepeats(NoKeys):
 
     def forget(self) -> None:
         self._used.clear()
+
+    def live_by(self, clock: Callable[[], float], /) -> None:
+        self._used.clock = clock
+
+    def keep_for(self, seconds: float, /) -> None:
+        self._used.seconds = seconds
 
 
 class ReplayFirst(NoKeys):
@@ -98,35 +111,43 @@ class ReplayFirst(NoKeys):
     def forget(self) -> None:
         self._first.clear()
 
+    def live_by(self, clock: Callable[[], float], /) -> None:
+        self._first.clock = clock
+
+    def keep_for(self, seconds: float, /) -> None:
+        self._first.seconds = seconds
+
 
 class KeyMemory(Generic[T]):
     """Keeps a value under a key for ``seconds``; at most ``KEPT`` keys, the oldest go first."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
+        self.seconds = seconds
+        self.clock = clock
         self._entries: dict[str, tuple[float, T]] = {}
 
     def get(self, key: str) -> T | None:
         """The value under the key, ``None`` when there is none any more."""
         entry = self._entries.get(key)
-        return entry[1] if entry is not None and self._clock() < entry[0] else None
+        return entry[1] if entry is not None and self._lives(entry[0]) else None
 
     def put(self, key: str, value: T) -> None:
         """Keep the value from now on."""
         self._entries.pop(key, None)
         self._make_room()
-        self._entries[key] = (self._clock() + self._seconds, value)
+        self._entries[key] = (self.clock(), value)
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
 
+    def _lives(self, used_at: float) -> bool:
+        return self.clock() < used_at + self.seconds
+
     def _make_room(self) -> None:
         # Every key lives equally long, so that insertion order is the order of expiry.
-        now = self._clock()
         while self._entries:
             oldest = next(iter(self._entries))
-            if len(self._entries) < KEPT and now < self._entries[oldest][0]:
+            if len(self._entries) < KEPT and self._lives(self._entries[oldest][0]):
                 return
             del self._entries[oldest]

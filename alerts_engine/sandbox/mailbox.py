@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from alerts_engine.sandbox.bounded import Newest
+from alerts_engine.sandbox.clock import Clock
 from alerts_engine.sandbox.model import KEPT, KEPT_BYTES, Attempt, SandboxMessage, weight
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Mailbox:
         self.attempts: Newest[Attempt] = Newest(KEPT, KEPT_BYTES // 4, _attempt_weight)
         self.requests = 0
         """Calls that have arrived, answered or not."""
+        self.clock = Clock()
         self._last_message = 0
         self._last_attempt = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -43,7 +44,7 @@ class Mailbox:
         self.messages.append(
             SandboxMessage(
                 number=number,
-                received_at=datetime.now(UTC),
+                received_at=self.clock.now(),
                 provider=provider,
                 channel=submission.channel,
                 destination=submission.destination,
@@ -54,6 +55,8 @@ class Mailbox:
                 idempotency_key=submission.idempotency_key,
                 provider_message_id=acceptance.provider_message_id,
                 segments=submission.segments,
+                tags=submission.tags,
+                silent=submission.silent,
             )
         )
         self._wake()
@@ -64,7 +67,7 @@ class Mailbox:
         self.attempts.append(
             Attempt(
                 number=self._last_attempt,
-                received_at=datetime.now(UTC),
+                received_at=self.clock.now(),
                 provider=provider,
                 destination=call.destination,
                 status=status,

@@ -55,6 +55,10 @@ class SandboxMessage:
     provider_message_id: str
     segments: int | None
     """Of an SMS: how many are billed."""
+    tags: tuple[str, ...] = ()
+    """An email's; Resend's as ``name:value``."""
+    silent: bool = False
+    """Telegram: it makes no sound (``disable_notification``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Submission:
     fingerprint: bytes = b""
     """Equal for equal payloads, where the provider compares them."""
     segments: int | None = None
+    tags: tuple[str, ...] = ()
+    silent: bool = False
     dropped: bool = False
     """The provider's own test mode: checked and answered, but not delivered."""
 

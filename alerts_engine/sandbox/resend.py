@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import uuid
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +23,8 @@ KEY_SECONDS = 24 * 60 * 60
 """How long an ``Idempotency-Key`` is remembered."""
 MAX_KEY = 256
 MAX_RECIPIENTS = 50
+
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 class Resend(ProviderRules):
@@ -52,7 +54,7 @@ class Resend(ProviderRules):
         payload = json_object(call.body)
         call.idempotency_key = call.headers.get("Idempotency-Key")
         call.destination = ", ".join(_bare(one) for one in _listed((payload or {}).get("to"))) or None
-        self._authenticate(call)
+        self.authenticate(call)
         _check_key(call.idempotency_key)
         if payload is None:
             raise RefusedError(400, "validation_error", "The request body is not a valid JSON object.")
@@ -64,7 +66,8 @@ class Resend(ProviderRules):
             html=filled_text(payload, "html"),
             text=filled_text(payload, "text") or _no_text_needs_html(payload),
             idempotency_key=call.idempotency_key,
-            fingerprint=hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).digest(),
+            tags=_tags(payload),
+            fingerprint=hashlib.sha256(call.body).digest(),
         )
 
     def accept(self, _submission: Submission, _number: int, /) -> Acceptance:
@@ -77,7 +80,7 @@ class Resend(ProviderRules):
         headers = {} if after is None else {"retry-after": str(after), "ratelimit-remaining": "0"}
         return json_answer(refused.status, body, headers)
 
-    def _authenticate(self, call: Call) -> None:
+    def authenticate(self, call: Call) -> None:
         scheme, _, api_key = call.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not api_key.strip():
             raise self.usual_error(401)
@@ -135,6 +138,22 @@ def _recipients(payload: Mapping[str, object]) -> str:
     if not 1 <= len(recipients) <= MAX_RECIPIENTS or not all(map(is_address, recipients)):
         raise _invalid("to")
     return ", ".join(recipients)
+
+
+def _tags(payload: Mapping[str, object]) -> tuple[str, ...]:
+    tags = payload.get("tags") or []
+    if not isinstance(tags, list):
+        raise RefusedError(422, "validation_error", "The `tags` field must be an array.")
+    return tuple(_tag(tag) for tag in tags)
+
+
+def _tag(tag: object) -> str:
+    match tag:
+        case {"name": str(name), "value": str(value)} if _TAG.fullmatch(name) and _TAG.fullmatch(value):
+            return f"{name}:{value}"
+        case _:
+            message = "Tags should only contain ASCII letters, numbers, underscores, or dashes."
+            raise RefusedError(422, "validation_error", message)
 
 
 def _required(payload: Mapping[str, object], name: str) -> str:

@@ -44,6 +44,10 @@ class ProviderRules(ABC):
         """
 
     @abstractmethod
+    def authenticate(self, call: Call) -> None:
+        """Check the call's key; raises ``RefusedError``."""
+
+    @abstractmethod
     def accept(self, submission: Submission, number: int, /) -> Acceptance:
         """Give the accepted message its id, and the answer that says so."""
 

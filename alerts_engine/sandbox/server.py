@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from alerts_engine.errors import AlertsEngineError
+from alerts_engine.sandbox.asking import Asking
 from alerts_engine.sandbox.brevo import Brevo
 from alerts_engine.sandbox.control import Control
 from alerts_engine.sandbox.credentials import Credentials
@@ -25,7 +26,7 @@ from alerts_engine.sandbox.twilio import Twilio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from alerts_engine.sandbox.model import Attempt, SandboxMessage
+    from alerts_engine.sandbox.model import Attempt, Provider, SandboxMessage
     from alerts_engine.sandbox.rules import ProviderRules
 
 log = structlog.get_logger("alerts_engine.sandbox")
@@ -50,6 +51,9 @@ class Sandbox:
         self._keys = keys
         self._mailbox = Mailbox()
         self._stopping = asyncio.Event()
+        self._exchange = Exchange(self._mailbox, self.faults, self._stopping)
+        self.asking = Asking(self._mailbox, self.faults, self._exchange)
+        """What the providers can be asked: ``lag_seconds`` can be set, ``questions`` are those that came."""
         # Where each provider is called; no two paths clash.
         self._providers: Mapping[str, ProviderRules] = {
             "/v3/smtp/email": Brevo(keys.brevo_api_key),
@@ -57,6 +61,8 @@ class Sandbox:
             "/bot{token}/{method}": Telegram(keys.telegram_bot_token),
             "/2010-04-01/Accounts/{sid}/Messages.json": Twilio(keys.twilio_account_sid, keys.twilio_auth_token),
         }
+        for rules in self._providers.values():
+            rules.keys.live_by(self._mailbox.clock.monotonic)
 
     @classmethod
     @asynccontextmanager
@@ -111,10 +117,19 @@ class Sandbox:
         return self._mailbox.requests
 
     def clear(self) -> None:
-        """Drop messages, attempts and remembered idempotency keys; faults stay."""
+        """Drop messages, attempts, questions and remembered idempotency keys; faults stay."""
         self._mailbox.clear()
+        self.asking.questions.clear()
         for rules in self._providers.values():
             rules.keys.forget()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass at once: keys grow old, and lists get to know."""
+        self._mailbox.clock.advance(seconds)
+
+    def set_key_life(self, provider: Provider, seconds: float) -> None:
+        """Let the provider remember idempotency keys so long."""
+        next(rules for rules in self._providers.values() if rules.provider is provider).keys.keep_for(seconds)
 
     async def wait_for_requests(self, count: int) -> None:
         """Return once at least so many calls have arrived."""
@@ -125,11 +140,11 @@ class Sandbox:
         await self._mailbox.wait_until(lambda: self._mailbox.accepted >= count)
 
     def _application(self, gate: Gate) -> web.Application:
-        exchange = Exchange(self._mailbox, self.faults, self._stopping)
         application = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[gate.middleware()])
         application.add_routes(Control(self._mailbox, self.faults, self.clear, lambda: self.settings).routes())
         for path, rules in self._providers.items():
-            application.router.add_post(path, partial(exchange.handle, rules))
+            application.router.add_post(path, partial(self._exchange.handle, rules))
+        application.add_routes(self.asking.routes(self._providers.values()))
         return application
 
 

@@ -55,7 +55,7 @@ class Telegram(ProviderRules):
         fields = _fields(call)
         chat = str((fields or {}).get("chat_id") or "")
         call.destination = chat or None
-        self._authenticate(call)
+        self.authenticate(call)
         if fields is None:
             raise _bad_request("strings must be encoded in UTF-8, objects in JSON")
         if not chat:
@@ -72,6 +72,7 @@ class Telegram(ProviderRules):
             sender=f"bot{self._bot}",
             html=text if is_html else None,
             text=_readable(text, is_html=is_html),
+            silent=fields.get("disable_notification") in (True, "true", "True"),
         )
 
     def accept(self, submission: Submission, number: int, /) -> Acceptance:
@@ -105,7 +106,7 @@ class Telegram(ProviderRules):
         usual = super().usual_error(status)
         return usual if code is None else RefusedError(status, None, str(code))
 
-    def _authenticate(self, call: Call) -> None:
+    def authenticate(self, call: Call) -> None:
         token = call.path["token"]
         if not _TOKEN.fullmatch(token):
             raise self.usual_error(404)

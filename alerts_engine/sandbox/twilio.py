@@ -54,7 +54,7 @@ class Twilio(ProviderRules):
     def read(self, call: Call) -> Submission:
         form = _form(call.body)
         call.destination = form.get("To")
-        self._authenticate(call)
+        self.authenticate(call)
         to, sender, body = _recipient(form), _sender(form), _body(form)
         _check_validity(form.get("ValidityPeriod"))
         return Submission(
@@ -102,7 +102,7 @@ class Twilio(ProviderRules):
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
         return json_answer(refused.status, body, headers)
 
-    def _authenticate(self, call: Call) -> None:
+    def authenticate(self, call: Call) -> None:
         shown = _basic_credentials(call.headers.get("Authorization", ""))
         if shown != (self._account, self._auth_token) or call.path["sid"] != self._account:
             raise self.usual_error(401)
