@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
-from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
-from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
+from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult, Uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = OutcomeTable(
     "brevo",
+    WORDS,
     {
         (ANY, "duplicate_parameter"): Meaning.ALREADY_ACCEPTED,
         (400, "invalid_parameter"): Meaning.PERMANENT,
@@ -68,9 +69,12 @@ class BrevoAdapter:
             self._url,
             json_body=self._body(envelope, message),
             timeout_seconds=self._timeout_seconds,
-            headers={"api-key": self._api_key.get_secret_value().strip()},
+            headers=self._headers(),
         )
         return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
+
+    def _headers(self) -> dict[str, str]:
+        return {"api-key": self._api_key.get_secret_value().strip()}
 
     def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
         sender = {"email": self._sender.address}
@@ -87,10 +91,10 @@ class BrevoAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
+def outcome_of(answer: Answer | Retry | Uncertain, secrets: Sequence[str] = ()) -> Outcome:
     """What Brevo's answer means."""
-    if isinstance(answer, Retry):
+    if not isinstance(answer, Answer):
         return answer
     if answer.accepted:
-        return sent(answer.body.get("messageId"))
+        return sent(OUTCOMES, answer, answer.body.get("messageId"))
     return refused(OUTCOMES, answer, code=answer.body.get("code"), secrets=secrets)

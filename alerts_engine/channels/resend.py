@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
-from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
-from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult
+from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult, Uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 OUTCOMES = OutcomeTable(
     "resend",
+    WORDS,
     {
-        (409, ANY): Meaning.ALREADY_ACCEPTED,
-        (409, "invalid_idempotent_request"): Meaning.ALREADY_ACCEPTED,
-        (409, "concurrent_idempotent_requests"): Meaning.ALREADY_ACCEPTED,
+        (409, "concurrent_idempotent_requests"): Meaning.TWIN_IN_FLIGHT,
+        (409, "invalid_idempotent_request"): Meaning.BYTES_CHANGED,
+        # Whatever else is in conflict with it: neither says that anything was accepted, nor that it was not.
+        (409, ANY): Meaning.UNCERTAIN,
         (400, "validation_error"): Meaning.PERMANENT,
         (400, "invalid_idempotency_key"): Meaning.PERMANENT,
         (422, "validation_error"): Meaning.PERMANENT,
@@ -76,12 +78,12 @@ class ResendAdapter:
             self._url,
             json_body=self._body(envelope, message),
             timeout_seconds=self._timeout_seconds,
-            headers={
-                "Authorization": f"Bearer {self._api_key.get_secret_value().strip()}",
-                "Idempotency-Key": str(envelope.idempotency_key),
-            },
+            headers={**self._headers(), "Idempotency-Key": str(envelope.idempotency_key)},
         )
         return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._api_key.get_secret_value().strip()}"}
 
     def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
         return {
@@ -93,10 +95,10 @@ class ResendAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
+def outcome_of(answer: Answer | Retry | Uncertain, secrets: Sequence[str] = ()) -> Outcome:
     """What Resend's answer means."""
-    if isinstance(answer, Retry):
+    if not isinstance(answer, Answer):
         return answer
     if answer.accepted:
-        return sent(answer.body.get("id"))
+        return sent(OUTCOMES, answer, answer.body.get("id"))
     return refused(OUTCOMES, answer, code=answer.body.get("name"), secrets=secrets)

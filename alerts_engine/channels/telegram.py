@@ -9,9 +9,18 @@ from urllib.parse import quote
 
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
-from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
+from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent, unreadable
 from alerts_engine.channels.retry_after import wait_from_seconds
-from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, TelegramMessage
+from alerts_engine.types import (
+    Channel,
+    DownCause,
+    Envelope,
+    Outcome,
+    Retry,
+    SendResult,
+    TelegramMessage,
+    Uncertain,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = OutcomeTable(
     "telegram",
+    None,
     {
         (400, ANY): Meaning.PERMANENT,
         (401, ANY): DownCause.AUTH_FAILED,
@@ -26,6 +36,10 @@ OUTCOMES = OutcomeTable(
         # The bot itself does not exist; an unknown chat is a 400.
         (404, ANY): DownCause.AUTH_FAILED,
         (429, ANY): Meaning.RATE_LIMITED,
+        # "Bad Gateway" and "Gateway Timeout", though in Telegram's own form: the server behind it may have sent the
+        # message, and repeats after them were seen to arrive twice.
+        (502, ANY): Meaning.UNCERTAIN,
+        (504, ANY): Meaning.UNCERTAIN,
     },
 )
 """Telegram has no error codes but its ``error_code``, which is the status."""
@@ -55,52 +69,58 @@ class TelegramAdapter:
         if not can_be_addressed(envelope.destination):
             return INVALID_DESTINATION
         started = time.monotonic()
-        answer = await self._post(envelope.destination, message, self._timeout_seconds)
+        body = _body(message)
+        answer = await self._post(envelope.destination, body, self._timeout_seconds)
         new_chat = _migrated_to(answer)
         if new_chat is None or new_chat == envelope.destination:
             return SendResult(outcome_of(answer))
         left = self._timeout_seconds - (time.monotonic() - started)
-        return SendResult(outcome_of(await self._post(new_chat, message, left)), destination_moved_to=new_chat)
+        return SendResult(outcome_of(await self._post(new_chat, body, left)), destination_moved_to=new_chat)
 
-    async def _post(self, chat_id: str, message: TelegramMessage, timeout_seconds: float) -> Answer | Retry:
+    async def _post(self, chat_id: str, body: JsonObject, timeout_seconds: float) -> Answer | Retry | Uncertain:
         token = quote(self._bot_token.get_secret_value().strip(), safe=":")
-        body: JsonObject = {
-            "chat_id": chat_id,
-            "text": message.text,
-            "parse_mode": "HTML",
-            "link_preview_options": {"is_disabled": True},
-        }
         url = f"{self._base_url}/bot{token}/sendMessage"
-        return await post(self._session, url, json_body=body, timeout_seconds=timeout_seconds)
+        return await post(self._session, url, json_body={"chat_id": chat_id, **body}, timeout_seconds=timeout_seconds)
 
 
-def outcome_of(answer: Answer | Retry) -> Outcome:
+def outcome_of(answer: Answer | Retry | Uncertain) -> Outcome:
     """What Telegram's answer means; it is a success only with ``ok``."""
-    if isinstance(answer, Retry):
+    if not isinstance(answer, Answer):
         return answer
     if answer.accepted and answer.body.get("ok") is True:
-        return sent(_object(answer.body.get("result")).get("message_id"))
+        return sent(OUTCOMES, answer, _object(answer.body.get("result")).get("message_id"))
+    status = _own_status(answer)
+    if status is None:
+        return unreadable(OUTCOMES, answer)
     wait = wait_from_seconds(_object(answer.body.get("parameters")).get("retry_after"))
-    return refused(OUTCOMES, replace(answer, status=_status(answer)), wait=wait)
+    return refused(OUTCOMES, replace(answer, status=status), wait=wait)
 
 
-def _status(answer: Answer) -> int:
-    """``error_code`` where it is one: it is Telegram's word, while the HTTP status may be a gateway's."""
-    match answer.body.get("error_code"):
-        case int(code) if code // 100 in {4, 5}:
+def _body(message: TelegramMessage) -> JsonObject:
+    return {
+        "text": message.text,
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+    }
+
+
+def _own_status(answer: Answer) -> int | None:
+    """``error_code`` of a refusal in Telegram's own form: its word, while the HTTP status may be a gateway's."""
+    match answer.body:
+        case {"ok": False, "error_code": int(code)} if code // 100 in {4, 5}:
             return code
         case _:
-            return answer.status
+            return None
 
 
-def _migrated_to(answer: Answer | Retry) -> str | None:
+def _migrated_to(answer: Answer | Retry | Uncertain) -> str | None:
     """The chat's new id, when the answer is the refusal that tells it."""
-    if isinstance(answer, Retry) or answer.accepted:
+    if not isinstance(answer, Answer) or _own_status(answer) != 400:  # noqa: PLR2004  HTTP
         return None
     match _object(answer.body.get("parameters")).get("migrate_to_chat_id"):
         case bool():
             return None
-        case int(chat_id) if _status(answer) == 400 and 0 < abs(chat_id) < _CHAT_ID_LIMIT:  # noqa: PLR2004  HTTP
+        case int(chat_id) if 0 < abs(chat_id) < _CHAT_ID_LIMIT:
             return str(chat_id)
         case _:
             return None

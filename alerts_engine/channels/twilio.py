@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, post
-from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent
-from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, SmsMessage
+from alerts_engine.channels.outcomes import ANY, LONG_NUMBERS, Meaning, OutcomeTable, refused, sent
+from alerts_engine.types import Channel, DownCause, Envelope, Outcome, Retry, SendResult, SmsMessage, Uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = OutcomeTable(
     "twilio",
+    LONG_NUMBERS,
     {
         (400, "21211"): Meaning.PERMANENT,  # To is no phone number
         (400, "21408"): Meaning.PERMANENT,  # that country is not enabled
@@ -81,17 +82,23 @@ class TwilioAdapter:
         message = message_in(envelope, SmsMessage)
         if not can_be_addressed(envelope.destination):
             return INVALID_DESTINATION
-        sid = self._account_sid.get_secret_value().strip()
         answer = await post(
             self._session,
-            f"{self._base_url}/2010-04-01/Accounts/{quote(sid, safe='')}/Messages.json",
+            f"{self._base_url}{self._path()}",
             form=self._form(envelope, message),
             timeout_seconds=self._timeout_seconds,
-            headers={"Authorization": _basic(sid, self._auth_token.get_secret_value().strip())},
+            headers=self._headers(),
         )
         credentials = (self._account_sid, self._auth_token, self._phone_number)
         secrets = [credential.get_secret_value() for credential in credentials]
         return SendResult(outcome_of(answer, [*secrets, envelope.destination]))
+
+    def _path(self) -> str:
+        return f"/2010-04-01/Accounts/{quote(self._account_sid.get_secret_value().strip(), safe='')}/Messages.json"
+
+    def _headers(self) -> dict[str, str]:
+        user = self._account_sid.get_secret_value().strip()
+        return {"Authorization": _basic(user, self._auth_token.get_secret_value().strip())}
 
     def _form(self, envelope: Envelope, message: SmsMessage) -> Mapping[str, str]:
         return {
@@ -102,12 +109,12 @@ class TwilioAdapter:
         }
 
 
-def outcome_of(answer: Answer | Retry, secrets: Sequence[str] = ()) -> Outcome:
+def outcome_of(answer: Answer | Retry | Uncertain, secrets: Sequence[str] = ()) -> Outcome:
     """What Twilio's answer means."""
-    if isinstance(answer, Retry):
+    if not isinstance(answer, Answer):
         return answer
     if answer.accepted:
-        return sent(answer.body.get("sid"))
+        return sent(OUTCOMES, answer, answer.body.get("sid"))
     return refused(OUTCOMES, answer, code=answer.body.get("code"), secrets=secrets)
 
 
