@@ -276,6 +276,8 @@ class Question:
     """:func:`alerts_engine.channels.base.body_digest` of the message as it was sent; for providers without tags."""
     sent_after: datetime
     """When the first send that may have been accepted began; aware, UTC."""
+    taken: frozenset[str] = field(default=frozenset(), repr=False)
+    """Ids that the provider gave to other sends: where it can only be asked by text, none of them is the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
-"""Email by Brevo: ``POST /v3/smtp/email``."""
+"""Email by Brevo: ``POST /v3/smtp/email``; asked by its events, ``GET /v3/smtp/statistics/events``."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from alerts_engine.channels.asking.brevo_events import EventList
+from alerts_engine.channels.asking.lists import ListReader, ask_in_groups
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
@@ -14,6 +17,15 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
     from pydantic import SecretStr
+
+    from alerts_engine.types import AskAnswer, Question
+
+KEY_LIFE: Final = timedelta(minutes=30) - timedelta(minutes=5)
+"""Brevo remembers a key for 30 minutes. The margin covers what lies between planning a repeat and its arrival: with the
+default settings, no longer than the lease of 5 minutes."""
+
+ASKED_AT_ONCE: Final = 2
+"""Reads are slow, and 300 an hour is what to plan on."""
 
 OUTCOMES = OutcomeTable(
     "brevo",
@@ -43,6 +55,8 @@ class BrevoAdapter:
 
     channel: Final = Channel.EMAIL
     provider: Final = OUTCOMES.provider
+    key_life: Final = KEY_LIFE
+    can_ask: Final = True
 
     def __init__(
         self,
@@ -55,6 +69,7 @@ class BrevoAdapter:
     ) -> None:
         self._session = session
         self._url = f"{base_url}/v3/smtp/email"
+        self._events_url = f"{base_url}/v3/smtp/statistics/events"
         self._api_key = api_key
         self._sender = sender
         self._timeout_seconds = timeout_seconds
@@ -73,6 +88,14 @@ class BrevoAdapter:
         )
         return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
 
+    async def ask(self, questions: Sequence[Question]) -> list[AskAnswer]:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        reader = ListReader(self.provider, self._session, self._headers(), self._timeout_seconds)
+        events = EventList(reader, self._events_url)
+        return await ask_in_groups(
+            questions, lambda question: question.idempotency_key, events.answer, at_once=ASKED_AT_ONCE
+        )
+
     def _headers(self) -> dict[str, str]:
         return {"api-key": self._api_key.get_secret_value().strip()}
 
@@ -88,6 +111,7 @@ class BrevoAdapter:
             "textContent": message.text,
             # Brevo reads its idempotency key here, not from the request's own headers (SPEC C-12).
             "headers": {"idempotencyKey": str(envelope.idempotency_key)},
+            "tags": [str(envelope.idempotency_key)],
         }
 
 

@@ -1,9 +1,12 @@
-"""Email by Resend: ``POST /emails``."""
+"""Email by Resend: ``POST /emails``; asked by the list of emails, ``GET /emails``, and each one's tags."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from alerts_engine.channels.asking.lists import CannotTellError, ListReader, ask_in_groups
+from alerts_engine.channels.asking.resend_emails import TAG_NAME, EmailList
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
     from pydantic import SecretStr
+
+    from alerts_engine.types import AskAnswer, Question
+
+KEY_LIFE: Final = timedelta(hours=24) - timedelta(hours=1)
+"""Resend remembers a key for 24 hours. The margin covers any lease between planning a repeat and its arrival."""
 
 OUTCOMES = OutcomeTable(
     "resend",
@@ -52,6 +60,8 @@ class ResendAdapter:
 
     channel: Final = Channel.EMAIL
     provider: Final = OUTCOMES.provider
+    key_life: Final = KEY_LIFE
+    can_ask: Final = True
 
     def __init__(
         self,
@@ -82,6 +92,18 @@ class ResendAdapter:
         )
         return SendResult(outcome_of(answer, (self._api_key.get_secret_value(), envelope.destination)))
 
+    async def ask(self, questions: Sequence[Question]) -> list[AskAnswer]:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`. One reading of the list serves all questions."""
+        if not questions:
+            return []
+        reader = ListReader(self.provider, self._session, self._headers(), self._timeout_seconds)
+        try:
+            emails = await EmailList.read(reader, self._url, min(question.sent_after for question in questions))
+        except CannotTellError as error:
+            return [error.answer] * len(questions)
+        # One after the other: Resend takes few requests a second, and sends need them more.
+        return await ask_in_groups(questions, lambda question: question.idempotency_key, emails.answer, at_once=1)
+
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.get_secret_value().strip()}"}
 
@@ -92,6 +114,7 @@ class ResendAdapter:
             "subject": message.subject,
             "html": message.html,
             "text": message.text,
+            "tags": [{"name": TAG_NAME, "value": str(envelope.idempotency_key)}],
         }
 
 

@@ -12,6 +12,7 @@ from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent, unreadable
 from alerts_engine.channels.retry_after import wait_from_seconds
 from alerts_engine.types import (
+    CannotTell,
     Channel,
     DownCause,
     Envelope,
@@ -23,8 +24,12 @@ from alerts_engine.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import ClientSession
     from pydantic import SecretStr
+
+    from alerts_engine.types import AskAnswer, Question
 
 OUTCOMES = OutcomeTable(
     "telegram",
@@ -48,10 +53,12 @@ _CHAT_ID_LIMIT = 2**63
 
 
 class TelegramAdapter:
-    """Sends one message to one chat a call."""
+    """Sends one message to one chat a call. Telegram has no idempotency keys, and no history that could be read."""
 
     channel: Final = Channel.TELEGRAM
     provider: Final = OUTCOMES.provider
+    key_life: Final = None
+    can_ask: Final = False
 
     def __init__(self, session: ClientSession, *, base_url: str, bot_token: SecretStr, timeout_seconds: float) -> None:
         self._session = session
@@ -69,13 +76,17 @@ class TelegramAdapter:
         if not can_be_addressed(envelope.destination):
             return INVALID_DESTINATION
         started = time.monotonic()
-        body = _body(message)
+        body = _body(message, silent=envelope.silent)
         answer = await self._post(envelope.destination, body, self._timeout_seconds)
         new_chat = _migrated_to(answer)
         if new_chat is None or new_chat == envelope.destination:
             return SendResult(outcome_of(answer))
         left = self._timeout_seconds - (time.monotonic() - started)
         return SendResult(outcome_of(await self._post(new_chat, body, left)), destination_moved_to=new_chat)
+
+    async def ask(self, questions: Sequence[Question]) -> list[AskAnswer]:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        return [CannotTell(f"{self.provider}_cannot_be_asked", refused=True)] * len(questions)
 
     async def _post(self, chat_id: str, body: JsonObject, timeout_seconds: float) -> Answer | Retry | Uncertain:
         token = quote(self._bot_token.get_secret_value().strip(), safe=":")
@@ -96,12 +107,15 @@ def outcome_of(answer: Answer | Retry | Uncertain) -> Outcome:
     return refused(OUTCOMES, replace(answer, status=status), wait=wait)
 
 
-def _body(message: TelegramMessage) -> JsonObject:
-    return {
+def _body(message: TelegramMessage, *, silent: bool) -> JsonObject:
+    body: dict[str, object] = {
         "text": message.text,
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
+    if silent:
+        body["disable_notification"] = True
+    return body
 
 
 def _own_status(answer: Answer) -> int | None:

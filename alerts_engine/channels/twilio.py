@@ -1,4 +1,4 @@
-"""SMS by Twilio: ``POST /2010-04-01/Accounts/<SID>/Messages.json``, a form."""
+"""SMS by Twilio: ``POST /2010-04-01/Accounts/<SID>/Messages.json``, a form; asked by a ``GET`` of the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from alerts_engine.channels.asking.lists import ListReader, ask_in_groups
+from alerts_engine.channels.asking.twilio_messages import MessageList, e164
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, post
 from alerts_engine.channels.outcomes import ANY, LONG_NUMBERS, Meaning, OutcomeTable, refused, sent
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
     from pydantic import SecretStr
+
+    from alerts_engine.types import AskAnswer, Question
+
+NUMBERS_AT_ONCE: Final = 4
+"""Lists of messages that are read at a time; sends go on beside them."""
 
 OUTCOMES = OutcomeTable(
     "twilio",
@@ -56,6 +63,8 @@ class TwilioAdapter:
 
     channel: Final = Channel.SMS
     provider: Final = OUTCOMES.provider
+    key_life: Final = None
+    can_ask: Final = True
 
     def __init__(
         self,
@@ -93,6 +102,14 @@ class TwilioAdapter:
         secrets = [credential.get_secret_value() for credential in credentials]
         return SendResult(outcome_of(answer, [*secrets, envelope.destination]))
 
+    async def ask(self, questions: Sequence[Question]) -> list[AskAnswer]:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        reader = ListReader(self.provider, self._session, self._headers(), self._timeout_seconds)
+        messages = MessageList(reader, self._base_url, self._path())
+        return await ask_in_groups(
+            questions, lambda question: e164(question.destination), messages.answer, at_once=NUMBERS_AT_ONCE
+        )
+
     def _path(self) -> str:
         return f"/2010-04-01/Accounts/{quote(self._account_sid.get_secret_value().strip(), safe='')}/Messages.json"
 
@@ -106,6 +123,8 @@ class TwilioAdapter:
             "From": self._phone_number.get_secret_value().strip(),
             "Body": message.body,
             "ValidityPeriod": str(self._validity_seconds),
+            # Twilio would exchange characters for others, and its list would then not show the body that was sent.
+            "SmartEncoded": "false",
         }
 
 

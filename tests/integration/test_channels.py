@@ -42,6 +42,7 @@ async def test_brevo_gets_one_email_with_its_idempotency_key(provider_server: Pr
         "htmlContent": "<p>secret text</p>",
         "textContent": "secret text",
         "headers": {"idempotencyKey": str(KEY)},
+        "tags": [str(KEY)],
     }
 
 
@@ -59,6 +60,7 @@ async def test_resend_gets_one_email_with_its_idempotency_key(provider_server: P
         "subject": "Brent up",
         "html": "<p>secret text</p>",
         "text": "secret text",
+        "tags": [{"name": "alerts_engine", "value": str(KEY)}],
     }
 
 
@@ -90,7 +92,19 @@ async def test_twilio_gets_a_form_with_a_validity_period(provider_server: Provid
         "From": ["+15005550006"],
         "Body": ["secret text €"],
         "ValidityPeriod": ["600"],
+        "SmartEncoded": ["false"],
     }
+
+
+async def test_a_silent_telegram_message_makes_no_sound(provider_server: Provider) -> None:
+    """C-17: a repeat of what may have arrived already does not wake anybody; nothing else of it changes."""
+    provider_server.answer(200, {"ok": True, "result": {"message_id": 7}})
+    async with create_session() as session:
+        adapter = build_adapters(settings(provider_server.url), session)[Channel.TELEGRAM]
+        await adapter.send(envelope(Channel.TELEGRAM))
+        await adapter.send(envelope(Channel.TELEGRAM, silent=True))
+    loud, silent = (request.json for request in provider_server.requests)
+    assert silent == {**loud, "disable_notification": True}
 
 
 @pytest.mark.parametrize(
@@ -333,6 +347,15 @@ async def test_any_other_key_puts_the_channel_down(provider: str, channel: Chann
         assert sandbox.messages == ()
     assert isinstance(result.outcome, ChannelDown)
     assert result.outcome.cause is DownCause.AUTH_FAILED
+
+
+async def test_the_sandbox_knows_a_silent_message() -> None:
+    """C-17: a test can see that a repeat made no sound."""
+    async with Sandbox.start(credentials=KEYS) as sandbox, create_session() as session:
+        adapter = build_adapters(settings(sandbox.url), session)[Channel.TELEGRAM]
+        for silent in (False, True):
+            await adapter.send(envelope(Channel.TELEGRAM, silent=silent))
+        assert [message.silent for message in sandbox.messages] == [False, True]
 
 
 async def test_the_sandbox_group_moves_and_the_message_follows() -> None:

@@ -319,7 +319,7 @@ async def test_a_refused_connection_is_not_handed_over(provider: str, channel: C
 @every_provider
 async def test_an_unknown_host_is_not_handed_over(provider: str, channel: Channel) -> None:
     """C-6: the name may be known again in a minute."""
-    assert await send("http://nonexistent.invalid", provider, channel) == SendResult(Retry("dns_error"))
+    assert await send("https://nonexistent.invalid", provider, channel) == SendResult(Retry("dns_error"))
 
 
 @every_provider
@@ -438,7 +438,7 @@ async def test_nothing_secret_is_logged_or_kept_when_things_go_wrong(
     echo = json.dumps({"code": "ada@example.com", "name": "+31612345678", "message": "-100200 secret text"})
     talks = [talk for talk, _ in NONSENSE.values()] + [body_of(echo.encode(), b"400 Bad Request")]
     caplog.set_level(logging.DEBUG)
-    urls, results = ["http://nonexistent.invalid"], []
+    urls, results = ["https://nonexistent.invalid"], []
     with capture_logs() as events:
         for talk in talks:
             async with tcp_server(talk) as url:

@@ -1,0 +1,1 @@
+"""Was it accepted? One module per provider that can be asked, and what they share (SPEC C-17)."""
