@@ -320,12 +320,15 @@ UPDATE /* TABLE */ user_alert_deliveries AS r
             can_tell)
  WHERE r.id = o.id
    AND (r.lease_expires_at IS NOT NULL AND r.claimed_by = $1
-        OR o.status = 'sent' AND r.status IN ('queued', 'failed') AND r.last_error = 'send_uncertain')
+        OR o.status = 'sent' AND r.status IN ('queued', 'failed')
+           AND (r.uncertain_since IS NOT NULL OR r.last_error = 'send_uncertain'))
 RETURNING r.id::int8 AS id;
 
 -- name: uncertain_deliveries
 -- also: uncertain_digests for user_alert_digests
 -- What one channel's providers can be asked about now: uncertain rows whose key does not live any more, oldest first.
+-- Where a provider can only be asked by number and text, what it gave to the same text to the same number is no answer,
+-- and a row waits while such a twin is on its way.
 --   $1 channel      text
 --   $2 now          timestamptz
 --   $3 allowlist    int8[]       NULL: everybody
@@ -336,22 +339,41 @@ RETURNING r.id::int8 AS id;
 --   $8 most         int8
 -- returns: UncertainRow, many
 -- again: safe; reads only
-SELECT r.id::int8 AS id, r.attempts, r.created_at::timestamptz AS created_at, r.uncertain_since, r.sent_by,
-       r.body_digest, a.destination,
-       (SELECT e.event_fingerprint FROM alert_events AS e WHERE e.id = r.alert_event_id)  -- there: r.digest_key
-       AS identity
-  FROM /* TABLE */ user_alert_deliveries AS r
-  LEFT JOIN alert_destinations() AS a ON a.user_id = r.user_id AND a.channel = $1
- WHERE r.channel = $1
-   AND r.status = 'queued'
-   AND r.uncertain_since IS NOT NULL
-   AND r.sent_by IS NOT NULL
-   AND r.next_retry_at <= coalesce($2::timestamptz, now())
-   AND coalesce(r.send_started_at, r.uncertain_since) <= now() - $7::interval
-   AND (r.sent_by = $4 AND r.key_used_at > now() - $5::interval AND r.attempts < $6) IS NOT TRUE
-   AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
- ORDER BY r.next_retry_at, r.id
- LIMIT $8;
+WITH asked AS MATERIALIZED (
+    SELECT r.id::int8 AS id, r.attempts, r.created_at::timestamptz AS created_at, r.uncertain_since, r.sent_by,
+           r.body_digest, a.destination, r.next_retry_at,
+           (SELECT e.event_fingerprint FROM alert_events AS e WHERE e.id = r.alert_event_id)  -- there: r.digest_key
+           AS identity
+      FROM /* TABLE */ user_alert_deliveries AS r
+      LEFT JOIN alert_destinations() AS a ON a.user_id = r.user_id AND a.channel = $1
+     WHERE r.channel = $1
+       AND r.status = 'queued'
+       AND r.uncertain_since IS NOT NULL
+       AND r.sent_by IS NOT NULL
+       AND r.next_retry_at <= coalesce($2::timestamptz, now())
+       AND coalesce(r.send_started_at, r.uncertain_since) <= now() - $7::interval
+       AND (r.sent_by = $4 AND r.key_used_at > now() - $5::interval AND r.attempts < $6) IS NOT TRUE
+       AND ($3::int8[] IS NULL OR r.user_id = ANY ($3))
+     ORDER BY r.next_retry_at, r.id
+     LIMIT $8
+)
+, twins AS (                                                                      -- only here
+    SELECT q.id, array_agg(t.provider_message_id) AS ids,                         -- only here
+           bool_or(t.status = 'sending') AS are_on_their_way                      -- only here
+      FROM asked AS q                                                             -- only here
+      JOIN alert_destinations() AS s                                              -- only here
+        ON s.channel = $1 AND s.destination = q.destination                       -- only here
+      JOIN user_alert_deliveries AS t                                             -- only here
+        ON t.user_id = s.user_id AND t.channel = $1 AND t.body_digest = q.body_digest AND t.id <> q.id  -- only here
+     GROUP BY q.id                                                                -- only here
+)                                                                                 -- only here
+SELECT q.id, q.attempts, q.created_at, q.uncertain_since, q.sent_by, q.body_digest, q.destination, q.identity,
+       coalesce(array_remove(t.ids, NULL), '{}')  -- there: '{}'::text[]
+       AS taken
+  FROM asked AS q
+  LEFT JOIN twins AS t ON t.id = q.id        -- only here
+ WHERE t.are_on_their_way IS NOT TRUE        -- only here
+ ORDER BY q.next_retry_at, q.id;
 
 -- name: resolve_deliveries
 -- also: resolve_digests for user_alert_digests

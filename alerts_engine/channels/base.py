@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
+from alerts_engine.types import CannotTell
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class ChannelAdapter(Protocol):
-    """Carries messages of one channel to one provider."""
+    """Carries messages of one channel to one provider.
+
+    A custom adapter is a subclass: its provider knows no keys and cannot be asked, unless it says more.
+    """
 
     @property
     def channel(self) -> str:
@@ -31,12 +36,12 @@ class ChannelAdapter(Protocol):
 
         A margin is taken off already: whoever begins a repeat within this time can rely on it (SPEC C-17).
         """
-        ...
+        return None
 
     @property
     def can_ask(self) -> bool:
         """Whether :meth:`ask` can find out what became of a send."""
-        ...
+        return False
 
     async def send(self, envelope: Envelope) -> SendResult:
         """Hand one message to the provider; at most one message leaves, whatever the answer.
@@ -51,7 +56,7 @@ class ChannelAdapter(Protocol):
 
         Never raises for anything the provider or the network does: that is ``CannotTell``.
         """
-        ...
+        return [CannotTell(f"{self.provider}_cannot_be_asked", refused=True) for _ in questions]
 
 
 def body_digest(message: Message) -> bytes | None:

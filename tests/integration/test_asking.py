@@ -176,7 +176,7 @@ async def test_a_question_has_the_time_of_a_send(provider: str, channel: Channel
 @every_askable
 async def test_a_provider_that_is_not_there_cannot_tell(provider: str, channel: Channel) -> None:
     """C-17: no name, no connection: later."""
-    answers = await ask("http://nonexistent.invalid", provider, channel, question(channel))
+    answers = await ask("https://nonexistent.invalid", provider, channel, question(channel))
     assert answers == [CannotTell(f"{provider}_ask_dns_error")]
 
 
@@ -245,7 +245,7 @@ async def test_nothing_secret_is_logged_when_asking(
                 if fault is not None:
                     sandbox.faults.add(fault)
                 answers += await ask(sandbox.url, provider, channel, asked)
-            answers += await ask("http://nonexistent.invalid", provider, channel, asked)
+            answers += await ask("https://nonexistent.invalid", provider, channel, asked)
     everything = f"{answers} {asked} {events} {caplog.text} {capfd.readouterr()}"
     hidden = [*SECRETS, *DESTINATIONS.values(), sandbox.url, "nonexistent.invalid", "secret text"]
     assert [piece for piece in hidden if piece in everything] == []

@@ -202,6 +202,10 @@ CHECKSUMS = {
     "0015.references.sql": "1d8b623ccd2b5558",
     "0016.validated.rollback.sql": "37863b4b9cddc55e",
     "0016.validated.sql": "f7348918b397c8a3",
+    "0017.uncertain_sends.rollback.sql": "7eac9bd20c4334a5",
+    "0017.uncertain_sends.sql": "69b897095b339dfe",
+    "0018.uncertain_indexes.rollback.sql": "b6ff4dccc8762eee",
+    "0018.uncertain_indexes.sql": "1419374a1dfecfed",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""

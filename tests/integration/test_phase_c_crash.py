@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from alerts_engine import AlertsEngine, Phase
+from alerts_engine.channels import ChannelAdapter
 from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
@@ -19,6 +20,7 @@ from alerts_engine.rendering import Renderer
 from alerts_engine.types import Channel, Retry, SendResult
 from tests.support import ground
 from tests.support.ground import CHANNELS, base_urls
+from tests.support.providers import refusal
 from tests.support.sending import World, destination
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ async def _reclaim(world: World) -> None:
     configured = ground.settings(world.url, world.sandbox.url, channels_paused="email,telegram,sms")
     async with AlertsEngine(configured) as engine:
         context = PhaseContext(engine.database, configured, "another run", datetime.now(UTC))
-        await send(context, SendCounts(), Transports({}, Renderer(time_zone="UTC")))
+        await send(context, SendCounts(), Transports({}, {}, Renderer(time_zone="UTC")))
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ async def test_a_retry_has_the_same_key_and_the_same_bytes(world: World, provide
 
     async def refuse(request: web.Request) -> web.Response:
         bodies[request.headers.get("Idempotency-Key", ""), await request.read()] += 1
-        return web.json_response({}, status=500)
+        return web.json_response(refusal(provider, 500), status=500)
 
     application = web.Application()
     application.router.add_post("/{path:.*}", refuse)
@@ -195,8 +197,9 @@ async def test_the_counts_are_those_of_the_specification(world: World):
     report = await world.run()
     assert report.counts == {
         "queued_selected": 0, "sent": 0, "failed": 0, "retried": 0, "skipped_not_configured": 0,
-        "skipped_missing_destination": 0, "skipped_disabled": 0, "reclaimed": 0, "stopped_early": False,
-        "stop_reason": None, "channels_down": {}, "by_channel": {},
+        "skipped_missing_destination": 0, "skipped_disabled": 0, "reclaimed": 0, "uncertain": 0, "confirmed": 0,
+        "repeated": 0, "cannot_ask": {}, "stopped_early": False, "stop_reason": None, "channels_down": {},
+        "by_channel": {},
         "digests": {
             "selected": 0, "sent": 0, "failed": 0, "retried": 0, "skipped_not_configured": 0,
             "skipped_missing_destination": 0, "skipped_disabled": 0, "skipped_empty": 0,
@@ -234,7 +237,7 @@ async def test_a_stop_does_not_wait_for_a_provider_that_hangs(world: World):
     ] * 3
 
 
-class BrokenAdapter:
+class BrokenAdapter(ChannelAdapter):
     """Breaks its promise never to raise."""
 
     channel = Channel.EMAIL
@@ -255,7 +258,7 @@ async def test_an_adapter_that_breaks_stops_nothing(world: World):
     counts = SendCounts()
     async with AlertsEngine(configured) as engine:
         context = PhaseContext(engine.database, configured, "a run", datetime.now(UTC))
-        transports = Transports({Channel.EMAIL: BrokenAdapter()}, Renderer(time_zone="UTC"))
+        transports = Transports({Channel.EMAIL: BrokenAdapter()}, {Channel.EMAIL: {}}, Renderer(time_zone="UTC"))
         with pytest.raises(Exception, match="1 sends by email broke off"):
             await asyncio.wait_for(send(context, counts, transports), 20)
     assert world.statuses["sending"] == 1

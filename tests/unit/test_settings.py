@@ -36,6 +36,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "ALERTS_FAIL_OPEN_ON_CHANNEL_MISSING": ("true", True),
     "ALERTS_CHANNELS_PAUSED": ("sms,email", (Channel.SMS, Channel.EMAIL)),
     "ALERTS_UNCERTAIN_SEND": ("fail", "fail"),
+    "ALERTS_ASK_PER_RUN": ("7", 7),
     "ALERTS_SEND_ALLOWLIST_USER_IDS": ("7", (7,)),
     "ALERTS_MAX_SEND_PER_RUN": ("0", 0),
     "ALERTS_MAX_RUN_SECONDS": ("7", 7),

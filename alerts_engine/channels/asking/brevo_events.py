@@ -62,7 +62,7 @@ class EventList:
         # Brevo leaves the list out, or makes it null, when there is nothing in it.
         if not answer.body or answer.body == {"events": None}:
             return []
-        return self._reader.rows(answer, "events")
+        return self._reader.objects(answer, "events")
 
 
 def _days_since(moment: datetime) -> int:

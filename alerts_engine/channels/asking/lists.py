@@ -56,7 +56,7 @@ class ListReader:
             raise self.cannot_tell("unreadable")
         return answer
 
-    def rows(self, page: Answer, name: str) -> list[JsonObject]:
+    def objects(self, page: Answer, name: str) -> list[JsonObject]:
         """The objects of the page's list ``name``; a page without that list tells nothing."""
         listed = page.body.get(name)
         if isinstance(listed, list) and all(isinstance(row, dict) for row in listed):

@@ -73,7 +73,7 @@ class EmailList:
         query: dict[str, object] = {"limit": PAGE_SIZE}
         for _ in range(PAGES):
             page = await reader.page(f"{url}?{urlencode(query)}")
-            emails += (_listed(row, reader) for row in reader.rows(page, "data"))
+            emails += (_listed(row, reader) for row in reader.objects(page, "data"))
             oldest = min((email.created for email in emails if email.created is not None), default=_now(page))
             match page.body.get("has_more"):
                 case False:

@@ -84,7 +84,7 @@ class MessageList:
         uri: object = f"{self._path}?{urlencode({'To': number, 'PageSize': PAGE_SIZE})}"
         for _ in range(PAGES):
             page = await self._reader.page(self._base_url + self._checked(uri))
-            rows = self._reader.rows(page, "messages")
+            rows = self._reader.objects(page, "messages")
             messages += map(_listed, rows)
             uri = page.body.get("next_page_uri", "")
             if uri is None or (rows and all(_is_older(row, since) for row in rows)):

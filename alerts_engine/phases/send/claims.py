@@ -87,6 +87,8 @@ class UncertainRow:
     body_digest: bytes | None
     destination: str | None
     identity: str
+    taken: list[str]
+    """What the provider gave to other messages of the same text to the same number."""
 
 
 class Verdict(StrEnum):

@@ -143,6 +143,7 @@ def _question(source: Source, row: UncertainRow) -> Question:
         destination=row.destination or "",
         body_digest=row.body_digest,
         sent_after=row.uncertain_since,
+        taken=frozenset(row.taken),
     )
 
 
