@@ -7,7 +7,7 @@ import json
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -55,8 +55,8 @@ ACCEPTED = b'{"id": "1", "messageId": "1", "sid": "1", "ok": true, "result": {"m
 every_provider = pytest.mark.parametrize(("provider", "channel"), PROVIDERS)
 
 
-def settings(base_url: str, provider: str = "brevo", **overrides: object) -> Settings:
-    values: dict[str, object] = {
+def settings(base_url: str, provider: str = "brevo", **overrides: Any) -> Settings:
+    values: dict[str, Any] = {
         "email_provider": provider if provider in {"brevo", "resend"} else "brevo",
         "email_from": '"Risk, Desk" <alerts@example.org>',
         "brevo_api_key": "brevo-key",
@@ -77,7 +77,7 @@ def envelope(channel: Channel, destination: str | None = None, *, silent: bool =
 
 
 async def send(
-    base_url: str, provider: str, channel: Channel, destination: str | None = None, **overrides: object
+    base_url: str, provider: str, channel: Channel, destination: str | None = None, **overrides: Any
 ) -> SendResult:
     """One message by one adapter, as phase C sends it."""
     async with create_session() as session:
@@ -116,7 +116,8 @@ class Request:
     @property
     def json(self) -> dict[str, object]:
         assert self.headers["Content-Type"] == "application/json"
-        return json.loads(self.body)
+        body: dict[str, object] = json.loads(self.body)
+        return body
 
     @property
     def form(self) -> dict[str, list[str]]:
@@ -156,7 +157,7 @@ class Provider:
 
 
 @asynccontextmanager
-async def tcp_server(talk: Talk, **options: object) -> AsyncIterator[str]:
+async def tcp_server(talk: Talk, **options: Any) -> AsyncIterator[str]:
     """A server that reads the head of one request and then does what ``talk`` does, until the block ends."""
     conversations: set[asyncio.Task[None]] = set()
 
