@@ -7,12 +7,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from aiohttp import web
+from pydantic import Field, TypeAdapter, ValidationError
 
 from alerts_engine.sandbox.faults import Fault, FaultError
 from alerts_engine.sandbox.inbox import inbox_page
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from alerts_engine.sandbox.faults import Faults
     from alerts_engine.sandbox.mailbox import Mailbox
 
+_A_YEAR = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Advance:
+    seconds: Annotated[float, Field(ge=0, le=_A_YEAR, allow_inf_nan=False)]
+
+
+_ADVANCE = TypeAdapter(_Advance)
 _MESSAGE_FIELDS = tuple(field.name for field in fields(SandboxMessage))
 _ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
 _MESSAGE_FILTERS = frozenset({"channel", "destination", "since", "before", "limit"})
@@ -60,6 +70,7 @@ class Control:
             web.get("/api/faults", self._list_faults),
             web.post("/api/faults", self._add_fault),
             web.delete("/api/faults", self._clear_faults),
+            web.post("/api/clock", self._advance_clock),
         ]
 
     async def _inbox(self, _: web.Request) -> web.Response:
@@ -130,6 +141,15 @@ class Control:
     async def _clear_faults(self, _: web.Request) -> web.Response:
         self._faults.clear()
         return web.Response(status=204)
+
+    async def _advance_clock(self, request: web.Request) -> web.Response:
+        """``seconds``: idempotency keys and messages are older by so much."""
+        try:
+            seconds = _ADVANCE.validate_json(await request.read()).seconds
+        except ValidationError:
+            return _bad_request("seconds: a number from 0 to a year's")
+        self._mailbox.clock.advance(seconds)
+        return _json({"now": self._mailbox.clock.now().isoformat()})
 
 
 def _json(payload: object, status: int = 200) -> web.Response:

@@ -71,11 +71,14 @@ def _play(name: str, scenario: Scenario, url: str) -> Result:
 def _table(results: list[Result]) -> Table:
     table = Table(title="Chaos")
     table.add_column("fault", no_wrap=True)
-    for column in ("sends", "lost", "doubled", "allowed", "reported", "kills", "seconds"):
+    for column in ("sends", "lost", "doubled", "allowed", "reported", "kills", "answers lost", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for result in results:
-        numbers = (result.sends, result.lost, result.doubled, result.allowed, result.reported, result.kills)
+        numbers = (
+            result.sends, result.lost, result.doubled, result.allowed, result.reported, result.kills,
+            result.answers_lost,
+        )  # fmt: skip
         verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
         notes = "; ".join([verdict, *result.notes])
         table.add_row(result.fault, *(f"{number:,}" for number in numbers), f"{result.seconds:.1f}", notes)

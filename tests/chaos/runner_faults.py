@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from alerts_engine import AlertsEngine, Phase
-from alerts_engine.channels import build_adapters, create_session
+from alerts_engine.channels import build_adapters, build_askers, create_session
 from alerts_engine.database import database_now
 from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
@@ -104,7 +104,9 @@ async def _send_without_lock(configured: Settings, number: int, renderer: Render
     counts = SendCounts()
     async with AlertsEngine(configured) as engine, create_session() as session:
         transports = Transports(
-            build_adapters(configured, session), renderer or Renderer(time_zone=configured.time_zone)
+            build_adapters(configured, session),
+            build_askers(configured, session),
+            renderer or Renderer(time_zone=configured.time_zone),
         )
         context = PhaseContext(
             database=engine.database,

@@ -73,6 +73,6 @@ async def stage(
         play = Stage(url, sandbox, configured, Result(fault), total)
         yield play
         sandbox.faults.clear()
-        await ground.drain(ground.settings(url, sandbox.url, **{"max_attempts": 1000, **fields}))
+        await ground.drain(ground.settings(url, sandbox.url, **{"max_attempts": 1000, **fields}), sandbox)
         received = [(str(message.channel), message.destination) for message in sandbox.messages]
         ground.judge(play.result, url, received, started)

@@ -15,7 +15,7 @@ import aiohttp
 
 from tests.chaos.runner_faults import start_worker
 from tests.support import ground
-from tests.support.ground import KEYED, PROVIDERS, Result
+from tests.support.ground import PROVIDERS, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -54,6 +54,10 @@ class RemoteSandbox:
     async def add_fault(self, **fault: Any) -> None:
         async with self.session.post(f"{self.url}/api/faults", json=fault) as answer:
             assert answer.status == 201, await answer.text()
+
+    async def advance(self, seconds: float) -> None:
+        async with self.session.post(f"{self.url}/api/clock", json={"seconds": seconds}) as answer:
+            assert answer.status == 200, await answer.text()
 
     async def _get(self, path: str) -> Any:
         async with self.session.get(self.url + path) as answer:
@@ -129,16 +133,18 @@ class Storm:
         return bool(ground.statuses(self._url).keys() & {"queued", "sending"})
 
     async def calm(self, phase: str) -> None:
-        """Let workers run to their ends, until nothing waits and no lease is left."""
+        """Let workers run to their ends, a minute apart, until nothing waits and no lease is left."""
         for _ in range(_ROUNDS_AFTER_THE_STORM):
             output = await self.worker_to_its_end(phase)
             if not self._is_something_left():
                 return
             await asyncio.sleep(0.1)
+            await self.sandbox.advance(ground.MINUTE)
+            ground.let_time_pass(self._url, ground.MINUTE)
         raise AssertionError(f"{self.result.fault}: {ground.statuses(self._url)}; {output.decode()}")
 
     async def settle(self, started: float, *, doubles_possible: bool) -> Result:
-        self.result.allowed = len(self.in_flight) if doubles_possible else 0
+        self.result.allowed = len(self.in_flight) + self.result.answers_lost if doubles_possible else 0
         self.result.notes.append(f"{len(self.in_flight)} in flight at the kills")
         return ground.judge(self.result, self._url, await self.sandbox.received(), started)
 
@@ -161,7 +167,10 @@ async def storm(name: str, url: str, **fields: Any) -> AsyncIterator[Storm]:
 
 
 async def sending_storm(url: str, provider: str, policy: str, sends: int, kills: int) -> Result:
-    """Kill workers while they send by ``provider``, deliveries and a few digests, under ``ALERTS_UNCERTAIN_SEND``."""
+    """Kill workers while they send by ``provider``, deliveries and a few digests, under ``ALERTS_UNCERTAIN_SEND``.
+
+    Of each tenth call the message is accepted and the answer is lost.
+    """
     channel, started = PROVIDERS[provider], time.monotonic()
     digests = 0 if channel == "sms" else sends // 10
     users = ground.add_users(url, sends)
@@ -169,20 +178,29 @@ async def sending_storm(url: str, provider: str, policy: str, sends: int, kills:
     if digests:
         ground.add_digests(url, users[:digests], channel)
     email = provider if channel == "email" else "brevo"
-    async with storm(f"kill -9, {provider}, {policy}", url, uncertain_send=policy, email_provider=email) as play:
+    async with storm(
+        f"kills, lost answers: {provider}, {policy}", url, uncertain_send=policy, email_provider=email
+    ) as play:
         await _answer_unevenly(play, sends)
         await play.rage("c", kills, sends)
         await play.calm("c")
-        return await play.settle(started, doubles_possible=policy == "retry" and provider not in KEYED)
+        return await play.settle(started, doubles_possible=policy == "retry" and provider == "telegram")
+
+
+LOST = ({"reset": True}, {"truncate": True}, {"status": 502, "body": "<html>", "content_type": "text/html"})
+"""Three ways to lose an answer at once; a fourth is a kill."""
 
 
 async def _answer_unevenly(play: Storm, sends: int) -> None:
-    """Every call takes a moment; of some the message is kept before it, of others after it."""
-    for _ in range(sends // 4):
+    """Every call takes a moment, before or after its message is kept; and each tenth answer is lost."""
+    for number in range(sends // 4):
         await play.sandbox.add_fault(
             delay=play.chance.uniform(0.002, LONGEST_ANSWER_SECONDS), accept=play.chance.random() < 0.5,
             times=play.chance.randint(1, 8),
         )  # fmt: skip
+        if number % 2:
+            await play.sandbox.add_fault(accept=True, times=1, **LOST[number % len(LOST)])
+            play.result.answers_lost += 1
     await play.sandbox.add_fault(delay=LONGEST_ANSWER_SECONDS / 4)
 
 
