@@ -103,7 +103,9 @@ async def server_restarted(folder: Path, sends: int) -> Result:
     """The server crashes and comes back while messages are being sent."""
     with embedded_postgres(folder) as url:
         schema.apply(url)
-        async with stage("server crashed and restarted", url, sends, send_lease_seconds=60) as play:
+        # Starting the server holds up this process, and the sandbox in it: no answer may be lost by that.
+        patience = {"send_lease_seconds": 60, "send_timeout_seconds": 20}
+        async with stage("server crashed and restarted", url, sends, **patience) as play:
             report = await play.when_under_way(lambda: _crash(folder), _run_through_crash(play, folder))
             play.expect(report.status == "failed", report)
             play.expect(not ground.statuses(url)["sending"], "every outcome is written once the server is back")
