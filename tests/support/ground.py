@@ -83,8 +83,9 @@ SELECT 'digests', id, user_id, channel, status, attempts, last_error, failure_ki
 """
 _OLDER = """
 UPDATE {} SET uncertain_since = uncertain_since - %(by)s, next_retry_at = next_retry_at - %(by)s,
-       send_started_at = send_started_at - %(by)s, key_used_at = key_used_at - %(by)s
- WHERE status = 'queued' AND uncertain_since IS NOT NULL
+       send_started_at = send_started_at - %(by)s, key_used_at = key_used_at - %(by)s,
+       lease_expires_at = lease_expires_at - %(by)s
+ WHERE status IN ('queued', 'sending')
 """
 _ALERT_COUNT = 10
 MINUTE = 61.0
@@ -213,7 +214,7 @@ async def drain(configured: Settings, sandbox: Sandbox) -> int:
 
 
 def let_time_pass(url: str, seconds: float) -> None:
-    """Make all that is known of uncertain sends older; the sandbox has a clock of its own."""
+    """Make all that is known of unsent rows older; the sandbox has a clock of its own."""
     with closing(connect(url)) as db:
         for table in ("user_alert_deliveries", "user_alert_digests"):
             db.execute(_OLDER.format(table), {"by": timedelta(seconds=seconds)})
