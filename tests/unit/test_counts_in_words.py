@@ -44,6 +44,22 @@ def test_nothing_done_is_nothing_said(phase: Phase):
     assert words_of(phase, None) == words_of(phase, {})
 
 
+def test_uncertain_sends_are_said_with_what_settles_them():
+    """What became of them, who could not be asked, and what a dry run finds waiting (SPEC C-17)."""
+    text = said(
+        "c",
+        {
+            "uncertain": 3, "confirmed": 2, "repeated": 1, "cannot_ask": {"brevo": "brevo_ask_403"},
+            "waiting": {"sms": {"uncertain": 4}},
+        },
+    )  # fmt: skip
+    assert "3 alerts may or may not have arrived" in text
+    assert "2 alerts found to have arrived" in text
+    assert "1 alert sent again, as the first answer was lost" in text
+    assert "brevo could not be asked what became of alerts (brevo_ask_403)" in text
+    assert "4 whose answer was lost, until it is known what became of them" in text
+
+
 def test_what_no_sentence_knows_is_named():
     """A count of a newer version, on any level, and of a phase that is not known here."""
     newer = {"pigeons_sent": 3, "lofts": {"north": {"doves": 1_200}}, "fast": True, "none": 0, "digests": {"torn": 2}}

@@ -34,14 +34,14 @@ _DOWN = {
 _ENDS = {
     "sent": "sent", "failed": "failed for good", "retried": "to be tried again",
     "uncertain": "may or may not have arrived", "confirmed": "found to have arrived",
-    "repeated": "sent again under the same key",
+    "repeated": "sent again, as the first answer was lost",
 }  # fmt: skip
 _SKIPPED = {
     "not_configured": "the channel is not configured", "missing_destination": "no destination",
     "disabled": "switched off by the user", "suppressed": "the destination is suppressed", "empty": "nothing in it",
 }  # fmt: skip
 _WAITS = {
-    "not_due_yet": "not due yet", "held": "held since before the engine",
+    "not_due_yet": "not due yet", "uncertain": "whose answer was lost, until it is known what became of them", "held": "held since before the engine",
     "channel_disabled": "switched off by the user",
     "not_in_allowlist": "for users not in the allowlist", "channel_paused": "on a paused channel",
     "channel_not_configured": "on a channel that is not configured", "missing_destination": "without a destination",
@@ -153,6 +153,7 @@ def _digested(counts: _Counts) -> _Said:
 def _sent(counts: _Counts) -> _Said:
     digests, by_channel = _Counts(counts.group("digests")), counts.group("by_channel")
     reclaimed, down = counts.number("reclaimed"), counts.group("channels_down")
+    cannot_ask = counts.group("cannot_ask")
     would, details_of_would = _would_send(counts.group("would_send"))
     waits, details_of_waits = _waits(counts.group("waiting"))
     done = [
@@ -162,6 +163,7 @@ def _sent(counts: _Counts) -> _Said:
         *would,
         *waits,
         *(f"{channel} is down ({cause}): {_known(_DOWN, cause)}" for channel, cause in down.items()),
+        *(f"{provider} could not be asked what became of alerts ({code})" for provider, code in cannot_ask.items()),
     ]
     details = [f"by {channel}: {_numbers(one, _ENDS)}" for channel, one in by_channel.items() if any(one.values())]
     return done, [*details, *details_of_would, *details_of_waits, *(f"digests {line}" for line in digests.rest())]
