@@ -41,7 +41,8 @@ _SKIPPED = {
     "disabled": "switched off by the user", "suppressed": "the destination is suppressed", "empty": "nothing in it",
 }  # fmt: skip
 _WAITS = {
-    "not_due_yet": "not due yet", "uncertain": "whose answer was lost, until it is known what became of them", "held": "held since before the engine",
+    "not_due_yet": "not due yet", "held": "held since before the engine",
+    "uncertain": "whose answer was lost, until it is known what became of them",
     "channel_disabled": "switched off by the user",
     "not_in_allowlist": "for users not in the allowlist", "channel_paused": "on a paused channel",
     "channel_not_configured": "on a channel that is not configured", "missing_destination": "without a destination",
