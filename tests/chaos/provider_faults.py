@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from tests.support.ground import Result
 
 
+_IMPATIENT = {"send_timeout_seconds": 0.5, "send_lease_seconds": 1}
 _ONCE_A_RUN = {"retry_base_seconds": 3600, "retry_max_seconds": 3600}
 
 
-async def _spell(name: str, url: str, sends: int, *faults: Fault, doubles_by: tuple[str, ...] = ()) -> Result:
+async def _spell(
+    name: str, url: str, sends: int, *faults: Fault, doubles_by: tuple[str, ...] = (), **fields: float
+) -> Result:
     """A third of all calls meets ``faults``, in the middle of the run; each failure is tried again."""
-    async with stage(name, url, sends, delay=0) as play:
+    async with stage(name, url, sends, delay=0, **fields) as play:
         spell = play.total // 3 // len(faults)
         for fault in faults:
             play.sandbox.faults.add(_times(fault, spell))
@@ -46,13 +49,13 @@ def _json(values: dict[str, object]) -> bytes:
 
 async def hangs(url: str, sends: int) -> Result:
     """The provider never answers: the call times out, and the message is sent later."""
-    return await _spell("provider hangs", url, sends, Fault(hang=True))
+    return await _spell("provider hangs", url, sends, Fault(hang=True), **_IMPATIENT)
 
 
 async def accepts_and_hangs(url: str, sends: int) -> Result:
     """Accepted, but the answer never comes: only Telegram can neither recognise a repeat nor be asked (SPEC C-17)."""
     lost = Fault(accept=True, hang=True)
-    return await _spell("accepted, answer lost", url, sends, lost, doubles_by=("telegram",))
+    return await _spell("accepted, answer lost", url, sends, lost, doubles_by=("telegram",), **_IMPATIENT)
 
 
 async def resets(url: str, sends: int) -> Result:

@@ -182,7 +182,7 @@ def _fields(sandbox_url: str) -> dict[str, Any]:
     return {
         **{name.lower(): value for name, value in Credentials().settings(sandbox_url).items()},
         "max_send_per_run": 1_000_000, "retry_base_seconds": 0.001, "retry_max_seconds": 0.001,
-        "send_timeout_seconds": 0.5, "shutdown_seconds": 0.3, "send_lease_seconds": 1,
+        "send_timeout_seconds": 5, "shutdown_seconds": 0.3, "send_lease_seconds": 6,
     }  # fmt: skip
 
 
