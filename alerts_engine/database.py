@@ -1,48 +1,22 @@
-"""Connections, transactions and named binding: the one importer of asyncpg (DESIGN section 1)."""
+"""Connections, transactions and named binding: nothing else speaks to PostgreSQL (DESIGN section 1)."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
-import os
-import re
-import socket
-import ssl
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime  # noqa: TC003 - row types are read at run time
-from enum import EnumType
-from functools import cache
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 
+from alerts_engine.database_errors import CONNECT, CONNECT_TIMEOUT_SECONDS, LOST, RULE, as_our_errors
+from alerts_engine.database_rows import row_maker
 from alerts_engine.database_url import Target, target_of
-from alerts_engine.errors import (
-    AlertsEngineError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    DuplicateKeyError,
-    LockTimeoutError,
-    NotFoundError,
-    NotOpenError,
-    PoolerError,
-    SchemaError,
-    StatementTimeoutError,
-    unchained,
-)
-from alerts_engine.masking import without_destinations
-from alerts_engine.server_errors import (
-    SAID_BY_POOLER,
-    ServerError,
-    about_connection,
-    about_statement,
-    advice_for_connection,
-    advice_for_statement,
-    pooler_problem,
-)
+from alerts_engine.errors import AlertsEngineError, NotFoundError, NotOpenError, PoolerError
+from alerts_engine.server_errors import SAID_BY_POOLER
 from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
@@ -52,17 +26,7 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
-_CONNECT_TIMEOUT_SECONDS = 15.0
 _GIVE_BACK_TIMEOUT_SECONDS = 5.0
-_LOST = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncio.TimeoutError,
-)
-_QUERY_CANCELED, _LOCK_NOT_AVAILABLE = "57014", "55P03"
-_CONNECT, _RULE = "connect", "the rule"
 _NOWHERE = Target()
 
 
@@ -112,8 +76,8 @@ class Session:
         self._target = target
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
-        make: Callable[[Any], Row] = _maker(statement.row)  # type: ignore[arg-type]
-        with _noted(statement.definition.name), _as_our_errors(statement.definition.name, self._target):
+        make: Callable[[Any], Row] = row_maker(statement.row)  # type: ignore[arg-type]
+        with _noted(statement.definition.name), as_our_errors(statement.definition.name, self._target):
             records = await self._fetch(statement.definition, statement.definition.bind(values))
         return [make(record) for record in records]
 
@@ -129,12 +93,12 @@ class Session:
 
     async def run(self, statement: Statement[None], **values: Any) -> None:
         definition = statement.definition
-        with _noted(definition.name), _as_our_errors(definition.name, self._target):
+        with _noted(definition.name), as_our_errors(definition.name, self._target):
             await self._connection.execute(definition.text, *definition.bind(values), timeout=definition.limit_seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        with _as_our_errors("transaction", self._target):
+        with as_our_errors("transaction", self._target):
             async with self._connection.transaction():
                 yield self
 
@@ -147,7 +111,7 @@ class Session:
 
         ``arguments`` gets the types of its parameters and gives their values.
         """
-        with _noted(_RULE), _as_our_errors(_RULE, self._target):
+        with _noted(RULE), as_our_errors(RULE, self._target):
             prepared = await self._connection.prepare(text)
             types = [parameter.name for parameter in prepared.get_parameters()]
             columns = tuple(column.name for column in prepared.get_attributes())
@@ -176,7 +140,7 @@ class Selection:
 
     async def next_rows(self, most: int) -> list[tuple[Any, ...]]:
         """Up to ``most`` rows more; none at the end."""
-        with _noted(_RULE), _as_our_errors(_RULE, self._target):
+        with _noted(RULE), as_our_errors(RULE, self._target):
             return [tuple(record) for record in await self._cursor.fetch(most)]
 
 
@@ -201,8 +165,8 @@ class Database:
         """A connection as it comes, and goes: our own statements leave nothing behind that had to be reset."""
         if self._pool.is_closing():
             raise NotOpenError("the engine is closed, and its connections with it: open it again with 'async with'")
-        with _as_our_errors(_CONNECT, self._target):
-            connection = await self._pool.acquire(timeout=_CONNECT_TIMEOUT_SECONDS)
+        with as_our_errors(CONNECT, self._target):
+            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
         try:
             yield connection
         finally:
@@ -280,19 +244,19 @@ async def connect(url: str, *, most_connections: int = 10) -> AsyncIterator[Data
         yield Database(pool, target)
     finally:
         try:
-            await asyncio.wait_for(pool.close(), _CONNECT_TIMEOUT_SECONDS)
-        except _LOST:
+            await asyncio.wait_for(pool.close(), CONNECT_TIMEOUT_SECONDS)
+        except LOST:
             pool.terminate()
 
 
 async def _open(url: str, target: Target, most_connections: int) -> asyncpg.Pool:
     try:
-        with _as_our_errors(_CONNECT, target):
+        with as_our_errors(CONNECT, target):
             return await asyncpg.create_pool(
                 url,
                 min_size=1,
                 max_size=most_connections,
-                timeout=_CONNECT_TIMEOUT_SECONDS,
+                timeout=CONNECT_TIMEOUT_SECONDS,
                 command_timeout=_COMMAND_TIMEOUT_SECONDS,
                 init=_prepare_connection,
                 reset=_leave_as_is,
@@ -308,8 +272,8 @@ async def _open(url: str, target: Target, most_connections: int) -> asyncpg.Pool
 async def _refused_transaction(url: str, target: Target) -> PoolerError | None:
     """What a pooler in statement mode says when a transaction begins; one in transaction mode says nothing."""
     try:
-        with _as_our_errors("transaction", target):
-            connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_SECONDS)
+        with as_our_errors("transaction", target):
+            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS)
             try:
                 await connection.execute("BEGIN")
             finally:
@@ -362,160 +326,3 @@ def _noted(name: str) -> Iterator[None]:
         yield
     finally:
         names.remove(name)
-
-
-# --- errors ---------------------------------------------------------------------------------------------------------
-
-
-class _as_our_errors:  # noqa: N801 - used as a statement
-    """Turn what asyncpg raises into the engine's errors, by class and SQLSTATE, never by words in a text.
-
-    What was raised is forgotten: it may hold a row's contents, and half of a password.
-    """
-
-    def __init__(self, what: str, target: Target) -> None:
-        self._what = what
-        self._target = target
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, AlertsEngineError):
-            return
-        translated = _translate(error, self._what, self._target)
-        # The end of a connection is told by the statement that met it, not by the ROLLBACK behind it.
-        if translated is not None and isinstance(error.__context__, DatabaseUnreachableError):
-            translated = error.__context__
-        if translated is not None:
-            with unchained():
-                raise translated
-
-
-def _translate(error: BaseException, what: str, target: Target) -> AlertsEngineError | None:
-    """The engine's error for ``error`` at ``what``, or ``None`` when it is not the database's."""
-    sent = _sent_by_server(error)
-    made: AlertsEngineError | None = None
-    if sent is not None:
-        made = _said_by_server(sent, what, target)
-    elif isinstance(error, asyncpg.DataError | UnicodeEncodeError) and what != _CONNECT:
-        made = DatabaseError(f"{what}: a value does not fit its parameter", sqlstate="22000")
-    elif _is_timeout(error) and what != _CONNECT:
-        made = StatementTimeoutError(f"{what} took longer than its limit and was broken off", sqlstate=_QUERY_CANCELED)
-    elif isinstance(error, _LOST) and not isinstance(error, ValueError):
-        made = _no_connection(_in_words(error, target), target)
-    elif isinstance(error, asyncpg.PostgresError):
-        made = DatabaseError(f"{what}: {type(error).__name__}", sqlstate=error.sqlstate)
-    elif isinstance(error, Exception) and what == _CONNECT:
-        name = type(error).__name__
-        made = DatabaseUnreachableError(f"DATABASE_URL cannot be used ({name}): check its form and its parameters")
-    return made
-
-
-def _sent_by_server(error: BaseException) -> asyncpg.PostgresError | None:
-    """What the server, or a pooler before it, sent; asyncpg makes it the cause when the connection ended with it."""
-    for one in (error, error.__cause__):
-        if isinstance(one, asyncpg.PostgresError) and one.severity is not None:
-            return one
-    return None
-
-
-def _said_by_server(error: asyncpg.PostgresError, what: str, target: Target) -> AlertsEngineError:
-    said = ServerError(
-        type(error).__name__, error.sqlstate, error.message or "", error.constraint_name, error.server_source_function
-    )
-    problem = pooler_problem(said, target.user, connecting=what == _CONNECT)
-    if problem is not None:
-        return PoolerError(problem, sqlstate=said.sqlstate)
-    # It ends a connection by FATAL, never by ERROR. So whatever the SQLSTATE of an ERROR says about a connection or a
-    # password is about another server, which the statement asked.
-    if (error.severity_en or error.severity) == "ERROR":
-        return _statement_error(error, said, what)
-    return _no_connection(about_connection(said, target.user), target, said.sqlstate)
-
-
-def _statement_error(error: asyncpg.PostgresError, said: ServerError, what: str) -> AlertsEngineError:
-    """The engine's error for what the server says of a statement."""
-    sentence, sqlstate = about_statement(said), said.sqlstate
-    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError) and what != _RULE:
-        return SchemaError(f"the database is not migrated ({what}: {sentence}): run alerts-engine migrate")
-    if sqlstate == _QUERY_CANCELED:
-        return StatementTimeoutError(
-            f"{what} was broken off: it took longer than its limit, or somebody cancelled it", sqlstate=sqlstate
-        )
-    if sqlstate == _LOCK_NOT_AVAILABLE:
-        return LockTimeoutError(f"{what} waited too long for a lock that another session holds", sqlstate=sqlstate)
-    if isinstance(error, asyncpg.UniqueViolationError):
-        return _collision(error, sentence, what)
-    hint = advice_for_statement(sqlstate) if what != _RULE else None
-    return DatabaseError(f"{what}: {sentence}{f': {hint}' if hint else ''}", sqlstate=sqlstate)
-
-
-def _no_connection(sentence: str, target: Target, sqlstate: str | None = None) -> DatabaseUnreachableError:
-    where = f" at {target.where}" if target.where else ""
-    hint = advice_for_connection(sqlstate) or "is it running, and is DATABASE_URL right?"
-    return DatabaseUnreachableError(f"no connection to the database{where}: {sentence}: {hint}", sqlstate=sqlstate)
-
-
-def _is_timeout(error: BaseException) -> bool:
-    """Whether the time for a statement is over; a TimeoutError of the network has a number."""
-    return isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None
-
-
-def _collision(error: asyncpg.UniqueViolationError, sentence: str, what: str) -> DuplicateKeyError:
-    """What collided. Statements name the keys by which a row may be known already, so this is another one."""
-    table, is_id = error.table_name, error.constraint_name == f"{error.table_name}_pkey"
-    text = f"{what}: {sentence}"
-    if is_id:
-        text = (
-            f"{what}: the next id of {table} is taken, so its sequence is behind, as after a restore: run "  # noqa: S608
-            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
-        )
-    return DuplicateKeyError(text, sqlstate=error.sqlstate, is_id=is_id)
-
-
-def _in_words(error: BaseException, target: Target) -> str:
-    """Why there is no connection, when it was not the server that said so."""
-    numbers = dict.fromkeys(int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error)))
-    words = f"{type(error).__name__} ({without_destinations(str(error))})"
-    if isinstance(error, socket.gaierror):
-        words = f'could not translate host name "{target.host or target.where}" ({error.strerror})'
-    elif isinstance(error, ssl.SSLError):
-        words = f"TLS: {getattr(error, 'verify_message', None) or error.reason or 'the handshake failed'}"
-    elif _is_timeout(error):
-        words = f"no answer within {_CONNECT_TIMEOUT_SECONDS:.0f} seconds"
-    elif isinstance(error, OSError) and numbers:
-        # Several addresses of one host are one error with several numbers.
-        words = ", ".join(os.strerror(number) for number in numbers)
-        words += f" ({error.filename})" if error.filename else ""
-    elif isinstance(error, asyncpg.InternalClientError):
-        words = "the connection broke off"
-    elif type(error) is ConnectionError and target.wants_tls:
-        words = "the server does not support SSL, or broke off the handshake"
-    return words
-
-
-@cache
-def _maker(row: Any) -> Callable[[Any], Any]:
-    """A function from an asyncpg record to the dataclass ``row``, by column name."""
-    if row is None:
-        raise TypeError("a statement that returns nothing has no rows: use run()")
-    hints = get_type_hints(row)
-    fields = [(field.name, _converter(hints[field.name])) for field in dataclasses.fields(row)]
-
-    def make(record: Any) -> Any:
-        return row(*[record[name] if convert is None else convert(record[name]) for name, convert in fields])
-
-    return make
-
-
-def _converter(hint: Any) -> Callable[[Any], Any] | None:
-    for kind in _alternatives(hint):
-        plain = get_origin(kind) or kind
-        if isinstance(plain, EnumType) or plain is tuple:
-            return lambda value: None if value is None else plain(value)
-    return None
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    yield from (kind for kind in get_args(hint) if kind is not NoneType) if isinstance(hint, UnionType) else [hint]
