@@ -10,11 +10,9 @@ from uuid import uuid4
 
 import structlog
 
-from alerts_engine import history
 from alerts_engine.database import database_now
 from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
 from alerts_engine.locks import phase_lock
-from alerts_engine.masking import Redaction
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
 from alerts_engine.phases.end_in_time import end_in_time
@@ -23,8 +21,8 @@ from alerts_engine.phases.generate import GenerateCounts, generate
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.dry_run import list_sendable
 from alerts_engine.phases.send.phase import send
-from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, milliseconds, status_of
-from alerts_engine.run_warnings import warnings_of
+from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, status_of
+from alerts_engine.run_record import RunRecord
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import check_session_locks
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
@@ -73,7 +71,7 @@ class _Undo(Exception):  # noqa: N818 - not an error: it ends the dry run's tran
 
 
 class Run:
-    """Owns what lasts as long as the run: its request, stop, deadline, locks, record, transports and reports."""
+    """Owns what lasts as long as the run: its request, stop, deadline, locks, record and transports."""
 
     def __init__(
         self,
@@ -95,12 +93,8 @@ class Run:
         self._pace = pace
         seconds = settings.max_run_seconds
         self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        self._history = history.History(database, self.run_id, settings)
+        self._record = RunRecord(database, settings, self.run_id, dry_run=request.dry_run)
         self._resources = AsyncExitStack()
-        self._reports: list[PhaseReport] = []
-        self._warnings: list[str] = []
-        # A rule's error may quote its file: what is kept and reported is masked like a log line (SPEC O-3).
-        self._redaction = Redaction(settings.secrets())
 
     async def execute(self) -> RunReport:
         """Do what was requested, and report. A phase's failure is in the report.
@@ -108,76 +102,33 @@ class Run:
         Raises :class:`SchemaError` or :class:`DatabaseUnreachableError` when nothing could be begun, and its kind
         :class:`PoolerError` when a connection pooler does not let the locks hold.
         """
-        started_at = await database_now(self._database)
+        await self._record.begin()
         if not self._settings.enabled:
             log.info("engine_disabled", variable="ALERTS_V2_ENABLED")
-            return await self._report(started_at, RunStatus.SKIPPED)
+            return await self._record.report(RunStatus.SKIPPED)
         await check_session_locks(self._database)
         await check_migrated(self._database)
         with structlog.contextvars.bound_contextvars(run_id=str(self.run_id)):
             async with self._resources:
-                return await self._recorded(started_at)
+                return await self._recorded()
 
-    # --- the record -------------------------------------------------------------------------------------------------
-
-    async def _recorded(self, started_at: datetime) -> RunReport:
+    async def _recorded(self) -> RunReport:
         """The run between the opening and the closing of its record."""
-        await self._history.open(self._request.phase, dry_run=self._request.dry_run)
+        await self._record.open(self._request.phase)
         status, error = RunStatus.FAILED, "cancelled"
         try:
             await (self._dry_run() if self._request.dry_run else self._perform())
-            status = status_of(self._reports, stopped=self.stopping.is_set())
+            status = status_of(self._record.phases, stopped=self.stopping.is_set())
             error = "stopped by a signal" if self.stopping.is_set() else ""
         except AlertsEngineError as caught:
-            error = self._redaction.text(str(caught))
+            error = self._record.in_words(caught)
             raise
         except Exception as caught:  # a bug; its text may hold what must not be kept
             error = f"unexpected {type(caught).__name__}"
             raise
         finally:
-            report = await asyncio.shield(self._close(started_at, status, error))
+            report = await asyncio.shield(self._record.close(status, error))
         return report
-
-    async def _close(self, started_at: datetime, status: RunStatus, error: str) -> RunReport:
-        report = await self._report(started_at, status)
-        await self._history.close(report, error)
-        return report
-
-    async def _report(self, started_at: datetime, status: RunStatus) -> RunReport:
-        try:
-            finished_at = await database_now(self._database)
-        except AlertsEngineError:
-            finished_at = max([started_at, *(report.finished_at for report in self._reports)])
-        return RunReport(
-            run_id=str(self.run_id),
-            status=status,
-            dry_run=self._request.dry_run,
-            triggered_by=history.triggered_by(self._settings),
-            started_at=started_at,
-            finished_at=finished_at,
-            duration_ms=milliseconds(started_at, finished_at),
-            phases=tuple(self._reports),
-            warnings=(*warnings_of(self._settings, self._reports), *self._warnings),
-        )
-
-    async def _record(self, report: PhaseReport) -> None:
-        """Into the run's report, the history, and one log line with the counts."""
-        self._reports.append(report)
-        level = log.error if report.status is RunStatus.FAILED else log.info
-        level(
-            "phase", phase=report.phase, status=report.status, reason=report.reason, error=report.error, **report.counts
-        )
-        await self._history.phase(report)
-
-    async def _last_known(self, fallback: datetime | None = None) -> datetime:
-        """The database's time; when it does not answer, the last time known."""
-        try:
-            return await database_now(self._database)
-        except AlertsEngineError:
-            known = [report.finished_at for report in self._reports]
-            if fallback is None and not known:
-                raise
-            return fallback or known[-1]
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
@@ -186,13 +137,13 @@ class Run:
         for phase in self._request.phase.steps:
             if self.stopping.is_set():
                 return
-            started_at = await self._last_known()
+            started_at = await self._record.last_known()
             try:
                 async with phase_lock(self._database, phase) as lock:
                     report = await self._run_phase(phase, self._database, lock)
             except AlertsEngineError as error:
-                report = self._failed(phase, started_at, error, locked=False)
-            await self._record(report)
+                report = self._record.failed(phase, started_at, error, locked=False)
+            await self._record.add(report)
 
     async def _dry_run(self) -> None:
         """The real statements in one transaction that is rolled back (SPEC X-1).
@@ -206,18 +157,18 @@ class Run:
                         if self.stopping.is_set():
                             break
                         lock = await locks.enter_async_context(phase_lock(self._database, phase))
-                        await self._record(await self._dry_run_phase(phase, session, lock))
+                        await self._record.add(await self._dry_run_phase(phase, session, lock))
                     raise _Undo
             except _Undo:
                 log.debug("dry_run_rolled_back")
 
     async def _dry_run_phase(self, phase: Phase, session: Session, lock: PhaseLock | None) -> PhaseReport:
-        started_at = await self._last_known()
+        started_at = await self._record.last_known()
         try:
             async with session.transaction():
                 return await self._run_phase(phase, session, lock)
         except (DatabaseError, SchemaError) as error:  # the savepoint is gone, the transaction goes on
-            return self._failed(phase, started_at, error, locked=True)
+            return self._record.failed(phase, started_at, error, locked=True)
 
     async def _run_phase(self, phase: Phase, database: Database | Session, lock: PhaseLock | None) -> PhaseReport:
         started_at = await database_now(self._database)
@@ -232,17 +183,14 @@ class Run:
             except AlertsEngineError as caught:
                 if self._request.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
-                error = self._redaction.text(str(caught))
-        finished_at = await self._last_known(started_at)
+                error = self._record.in_words(caught)
+        finished_at = await self._record.last_known(started_at)
         return PhaseReport.of(phase, started_at, finished_at, locked=True, counts=counts.as_counts(), error=error)
 
     def _grace_seconds(self, phase: Phase) -> float:
         """How long ``phase`` may take to end once it must; C lets sends finish, and then writes what came of them."""
         grace = self._settings.shutdown_seconds
         return 2 * grace + _TIDY_UP_SECONDS if phase is Phase.C else grace
-
-    def _failed(self, phase: Phase, moment: datetime, error: AlertsEngineError, *, locked: bool) -> PhaseReport:
-        return PhaseReport.of(phase, moment, moment, locked=locked, error=self._redaction.text(str(error)))
 
     def _context(self, database: Database | Session, lock: PhaseLock, started_at: datetime) -> PhaseContext:
         request = self._request
@@ -260,7 +208,7 @@ class Run:
             deadline=self._deadline,
             progress=self._progress,
             pace=self._pace,
-            warnings=self._warnings,
+            warnings=self._record.warnings,
         )
 
     async def _work_of(self, phase: Phase, context: PhaseContext) -> tuple[PhaseCounts, Coroutine[Any, Any, None]]:
