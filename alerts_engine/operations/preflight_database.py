@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alerts_engine.database import connect, database_now
+from alerts_engine.database import connect
 from alerts_engine.errors import (
     AlertsEngineError,
     DatabaseError,
     DatabaseUnreachableError,
     PoolerError,
-    RuleError,
     SchemaError,
 )
-from alerts_engine.phases.fan_out import events_outside_window
-from alerts_engine.phases.rules import find_events
+from alerts_engine.operations.preflight_rows import LOOKS
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import try_session_locks
 from alerts_engine.statements import migration_ids, statement
-from alerts_engine.types import SINCE_HOURS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from alerts_engine.database import Database
     from alerts_engine.operations.preflight import Findings
@@ -85,31 +80,12 @@ class Doubled:
     migrated: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    deliveries: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownUser:
-    user_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class OddPlan:
-    plan: str
-    parts: list[str]
-
-
 server_state = statement("preflight", "server_state", ServerState)
 missing_tables = statement("preflight", "missing_tables", TableName)
 schemas_off_the_path = statement("preflight", "schemas_off_the_path", TableName)
 doubled_tables = statement("preflight", "doubled_tables", Doubled)
 lacking_privileges = statement("preflight", "lacking_privileges", Lacking)
 row_security = statement("preflight", "row_security", TableName)
-held_deliveries = statement("preflight", "held_deliveries", Held)
-unknown_users = statement("preflight", "unknown_users", UnknownUser)
-odd_plans = statement("preflight", "odd_plans", OddPlan)
 
 
 async def inspect_database(findings: Findings, settings: Settings, rules: Sequence[RuleFile]) -> None:
@@ -141,10 +117,8 @@ class _Inspection:
         await self._try(self._schema(database))
         await self._try(self._search_path(database))
         if self._findings.migrations_ok:
-            await self._try(self._waiting(database))
-            await self._try(self._allowlist(database))
-            await self._try(self._plans(database))
-            await self._try(self._try_rules(database))
+            for look in LOOKS:
+                await self._try(self._note(look(database, self._settings, self._rules)))
 
     async def _try(self, look: Awaitable[None]) -> None:
         try:
@@ -163,10 +137,12 @@ class _Inspection:
         if not told:
             self._findings.errors.append(str(error))
 
+    async def _note(self, warnings: AsyncIterator[str]) -> None:
+        async for text in warnings:
+            self._warn(text)
+
     def _warn(self, text: str) -> None:
         self._findings.warnings.append(text)
-
-    # --- the server, the role, the tables -------------------------------------------------------------------------
 
     async def _server(self, database: Database) -> None:
         state = await database.row(server_state)
@@ -232,57 +208,6 @@ class _Inspection:
                     f"engine uses the one in {first}"
                 )
 
-    # --- what is in the tables ------------------------------------------------------------------------------------
-
-    async def _waiting(self, database: Database) -> None:
-        now = await database_now(database)
-        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
-        if outside:
-            self._warn(
-                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
-                "run --phase b --since-hours 0 fans them out"
-            )
-        held = (await database.row(held_deliveries)).deliveries
-        if held:
-            self._warn(
-                f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
-                "next_retry_at to NULL to have them sent, or their status to 'skipped'"
-            )
-
-    async def _allowlist(self, database: Database) -> None:
-        allowed = self._settings.send_allowlist_user_ids or ()
-        unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
-        if unknown:
-            ids = ", ".join(str(user.user_id) for user in unknown)
-            self._warn(f"ALERTS_SEND_ALLOWLIST_USER_IDS names users that do not exist: {ids}")
-
-    async def _plans(self, database: Database) -> None:
-        for odd in await database.rows(odd_plans):
-            self._warn(
-                f"plan_settings of {odd.plan}: delivery_config cannot be understood at {', '.join(odd.parts)}, "
-                "which counts as missing"
-            )
-
-    async def _try_rules(self, database: Database) -> None:
-        now, zone = await database_now(database), self._settings.time_zone
-        for rule in self._rules:
-            try:
-                await _try_rule(database, rule, now, zone)
-            except (RuleError, DatabaseError) as error:
-                self._warn(f"rule {rule.path.name}: {error}")
-
 
 def _are_missing(tables: list[str]) -> str:
     return f"table {tables[0]} is missing" if len(tables) == 1 else f"tables {', '.join(tables)} are missing"
-
-
-async def _try_rule(database: Database, rule: RuleFile, now: datetime, zone: str) -> None:
-    """Try ``rule`` without its rows, since they may take long: what is wrong with it is known without them.
-
-    What does not work inside another query, such as a comment after the semicolon, is then run as it stands.
-    """
-    text = f"SELECT * FROM (\n{rule.text}\n) AS found LIMIT 0"  # noqa: S608 - the operator's own file
-    try:
-        await find_events(database, replace(rule, text=text), now=now, time_zone=zone)
-    except (RuleError, DatabaseError):
-        await find_events(database, rule, now=now, time_zone=zone)
