@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import time
 import warnings
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from alerts_engine.embedded.access import PORT, USER, Access, write_private
 from alerts_engine.embedded.guise import find_guise
+from alerts_engine.embedded.process import ServerProcess
 from alerts_engine.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from alerts_engine.embedded.guise import Guise
 
-_START_SECONDS = 60
-_STOP_SECONDS = {signal.SIGINT: 60, signal.SIGQUIT: 10, signal.SIGKILL: 10}
-"""Each signal, and how long it may take; the first one ends sessions and writes everything."""
-_POLL_SECONDS = 0.01
 _CONNECT_SECONDS = 10
 _WHO_MAY_CONNECT = "# Written by alerts-engine at every start.\nlocal all all scram-sha-256\n"
 
 
 class Server:
-    """The PostgreSQL whose data is ``folder / "postgres"``. Its caller sees to it that nobody else starts or stops it.
-
-    Whether it runs is asked of the kernel: each of its processes holds ``postgres.running``, which is locked. Process
-    ids would lie after a crash, when another process has got the same one.
-    """
+    """The PostgreSQL whose data is ``folder / "postgres"``. Its caller keeps others from starting or stopping it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._data = folder / "postgres"
         self._log = self._data / "log"
         self._access = Access(folder)
+        self._process = ServerProcess(folder, self._data)
 
     def ensure_running(self, *, alone: bool) -> str:
         """Start it unless it runs and can be reached; its URL. Only who is ``alone`` may replace one that runs."""
         try:
-            if self._is_running() and self._becomes_ready() and self._can_connect():
+            if self._process.is_running() and self._process.becomes_ready() and self._can_connect():
                 return self._access.url()
-            if self._process() is not None:
-                if not (alone or self._is_dying()):
+            if self._process.id() is not None:
+                if not (alone or self._process.is_dying()):
                     raise EmbeddedServerError(
                         f"the embedded PostgreSQL in {self._folder} runs and is in use, but cannot be reached: end the "
                         "processes that use it"
@@ -62,10 +51,7 @@ class Server:
 
     def stop(self) -> None:
         """End it, by force when it does not go by itself, and remove what it leaves."""
-        for number, seconds in _STOP_SECONDS.items():
-            process = self._process()
-            if process is None or self._ends(process, number, seconds):
-                break
+        self._process.end()
         self._access.remove_socket_folder()
 
     # --- starting -------------------------------------------------------------------------------------------------
@@ -113,32 +99,20 @@ class Server:
             "unix_socket_permissions": "0700",
         }  # fmt: skip
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        with self._running_file() as lock:
+        with self._process.running_file() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The shell ends at once: the server is nobody's child, and gets no signal that is meant for us.
             _call(
                 "/bin/sh", "-c", '"$@" </dev/null >>"$0" 2>&1 &', self._log,
                 *guise.prefix, programs / "postgres", "-D", self._data, *words, keep=lock.fileno(),
             )  # fmt: skip
-        if not self._becomes_ready():
-            raise self._start_error("it takes too long" if self._is_running() else "it ended at once")
-
-    def _becomes_ready(self) -> bool:
-        """Wait for a server that is starting or recovering."""
-        until = time.monotonic() + _START_SECONDS
-        while self._is_running() and time.monotonic() < until:
-            state = self._state()
-            if state is not None and state.status == "ready":
-                return True
-            time.sleep(_POLL_SECONDS)
-        return False
+        if not self._process.becomes_ready():
+            raise self._start_error("it takes too long" if self._process.is_running() else "it ended at once")
 
     def _set_password(self, guise: Guise, programs: Path) -> None:
         """As the server's only user, over no connection: nobody can come in meanwhile."""
         statement = f"ALTER ROLE {USER} PASSWORD '{self._access.password()}'\n"
         _call(*guise.prefix, programs / "postgres", "--single", "-D", self._data, USER, stdin=statement)
-
-    # --- what is there --------------------------------------------------------------------------------------------
 
     def _can_connect(self) -> bool:
         """Whether the socket is where it was noted, in a folder that is still ours alone, and takes the password."""
@@ -151,78 +125,6 @@ class Server:
         except psycopg.OperationalError:
             return False
         return True
-
-    def _is_running(self) -> bool:
-        with self._running_file() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
-    def _running_file(self) -> IO[str]:
-        return (self._folder / "postgres.running").open("a")
-
-    def _state(self) -> _State | None:
-        """What the server says of itself; ``None`` when it says nothing, or not yet all."""
-        try:
-            lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return None
-        if len(lines) < _State.LINES or not lines[0].isdecimal():
-            return None
-        return _State(int(lines[0]), Path(lines[4]) / f".s.PGSQL.{lines[3]}", lines[7].strip())
-
-    def _older_server(self) -> int | None:
-        """The process of one that an earlier version has started: it locks nothing, but its socket answers."""
-        state = self._state()
-        if state is None:
-            return None
-        with socket.socket(socket.AF_UNIX) as knock:
-            try:
-                knock.connect(str(state.socket))
-            except OSError:
-                return None
-        return state.process
-
-    # --- stopping -------------------------------------------------------------------------------------------------
-
-    def _process(self) -> int | None:
-        if not self._is_running():
-            return self._older_server()
-        state = self._state()
-        return None if state is None else state.process
-
-    def _is_dying(self) -> bool:
-        """Whether the server was killed, and some of its sessions have not noticed yet."""
-        process = self._process()
-        try:
-            os.kill(process or 0, 0)
-        except (ProcessLookupError, PermissionError):  # gone, or somebody else's by now
-            return True
-        return False
-
-    def _ends(self, process: int, number: signal.Signals, seconds: float) -> bool:
-        """Send the signal, and wait."""
-        with suppress(ProcessLookupError):
-            os.kill(process, number)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if self._process() is None:
-                return True
-            time.sleep(_POLL_SECONDS)
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """``postmaster.pid``, as far as it matters here."""
-
-    LINES: ClassVar[int] = 8
-
-    process: int
-    socket: Path
-    status: str
 
 
 def _call(*words: str | Path, stdin: str | None = None, keep: int | None = None) -> None:
