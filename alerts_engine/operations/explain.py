@@ -16,6 +16,7 @@ from alerts_engine.types import Kind, Refusal, Status
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
+    from alerts_engine.phases.pages import FanOutPage
     from alerts_engine.settings import Settings
 
 NEWEST = 10
@@ -198,9 +199,33 @@ async def _explain_event(
     plans: list[dict[str, Any]],
     now: datetime,
 ) -> Explanation:
-    allowlist = settings.send_allowlist_user_ids
     moment = event.reached_at if event.reached and event.reached_at is not None else now
-    page = await database.row(
+    page = await _page_of_one(database, settings, event, user, plans=plans, moment=moment)
+    checks = {check["id"]: check for check in page.preferences or []}
+    rows = await database.rows(preferences_of_user, ids=list(checks), longest_line=_LONGEST_LINE)
+    deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
+    return Explanation(
+        event=event,
+        user_id=user.id,
+        decided_at=moment,
+        preferences=tuple(_preference(row, checks[row.id]) for row in rows),
+        preferences_left_out=max((check["in_all"] for check in checks.values()), default=0) - len(checks),
+        decisions=_decisions(page.decisions or [], deliveries, user=user, reached=event.reached),
+    )
+
+
+async def _page_of_one(
+    database: Executor,
+    settings: Settings,
+    event: ExplainedEvent,
+    user: ExplainedUser,
+    *,
+    plans: list[dict[str, Any]],
+    moment: datetime,
+) -> FanOutPage:
+    """What the fan-out decides of one event and one user; nothing is written."""
+    allowlist = settings.send_allowlist_user_ids
+    return await database.row(
         fan_out_page,
         event_ids=[event.id],
         after_user=user.id - 1,
@@ -211,28 +236,6 @@ async def _explain_event(
         allowlist=None if allowlist is None else list(allowlist),
         record=False,
         channels=channels_as_json(),
-    )
-    deliveries = await database.rows(deliveries_of_user, event_id=event.id, user_id=user.id)
-    decided = {one["channel"]: one for one in page.decisions or []}
-    checks = {check["id"]: check for check in page.preferences or []}
-    rows = await database.rows(preferences_of_user, ids=list(checks), longest_line=_LONGEST_LINE)
-    unseen = Verdict.NOT_IN_ALLOWLIST if user.considered else Verdict.EMAIL_UNVERIFIED
-    return Explanation(
-        event=event,
-        user_id=user.id,
-        decided_at=moment,
-        preferences=tuple(_preference(row, checks[row.id]) for row in rows),
-        preferences_left_out=max((check["in_all"] for check in checks.values()), default=0) - len(checks),
-        decisions=tuple(
-            _decision(
-                channel,
-                decided.get(channel),
-                tuple(one for one in deliveries if one.channel == channel),
-                unseen=unseen,
-                reached=event.reached,
-            )
-            for channel in channels()
-        ),
     )
 
 
@@ -248,6 +251,24 @@ _CONDITIONS = {
 def _preference(row: PreferenceRow, check: dict[str, Any]) -> Preference:
     failed = tuple(name for name, column in _CONDITIONS.items() if check[column] is not True)
     return Preference(row, check["cooldown_minutes"], failed)
+
+
+def _decisions(
+    decided: list[dict[str, Any]], deliveries: list[DeliveryState], *, user: ExplainedUser, reached: bool
+) -> tuple[Decision, ...]:
+    """One for every channel, also where the fan-out has not looked at the user."""
+    by_channel = {one["channel"]: one for one in decided}
+    unseen = Verdict.NOT_IN_ALLOWLIST if user.considered else Verdict.EMAIL_UNVERIFIED
+    return tuple(
+        _decision(
+            channel,
+            by_channel.get(channel),
+            tuple(one for one in deliveries if one.channel == channel),
+            unseen=unseen,
+            reached=reached,
+        )
+        for channel in channels()
+    )
 
 
 def _decision(
