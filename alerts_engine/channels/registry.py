@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from alerts_engine.channel_names import ENTRY_POINTS, custom_channels
 from alerts_engine.channels.brevo import BrevoAdapter
 from alerts_engine.channels.envelopes import Sender
 from alerts_engine.channels.resend import ResendAdapter
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from alerts_engine.rendering.forms import MessageForm
     from alerts_engine.settings import Settings
 
-ENTRY_POINTS = "alerts_engine.channels"
 MOST_CHANNELS = 8
 """The fan-out keeps sets of channels as bits of one number."""
 CHAT_INTERVAL_SECONDS = 1.0
@@ -174,7 +173,7 @@ def channels() -> Mapping[str, ChannelSpec]:
     Raises :class:`SettingsError` for an entry point that is not a channel.
     """
     specs = {str(spec.name): spec for spec in BUILT_IN}
-    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+    for entry in custom_channels():
         spec = _load(entry)
         specs[spec.name] = spec
     if len(specs) > MOST_CHANNELS:

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     rate_limit_telegram_per_minute: int | None = Field(None, ge=1, le=_A_MILLION, alias="ALERTS_RATE_LIMIT_TELEGRAM_PER_MINUTE", description="Telegram only")
     rate_limit_sms_per_minute: int | None = Field(None, ge=1, le=_A_MILLION, alias="ALERTS_RATE_LIMIT_SMS_PER_MINUTE", description="SMS only")
     fail_open_on_channel_missing: bool = Field(False, alias="ALERTS_FAIL_OPEN_ON_CHANNEL_MISSING", description="`false`: skip deliveries of an unconfigured channel; `true`: leave them queued until it is configured. Never sends")
-    channels_paused: Channels = Field((), alias="ALERTS_CHANNELS_PAUSED", description="rows of these channels stay queued")
+    channels_paused: Channels = Field((), alias="ALERTS_CHANNELS_PAUSED", description="rows of these channels stay queued; a custom channel by its name")
     uncertain_send: Literal["retry", "fail"] = Field("retry", alias="ALERTS_UNCERTAIN_SEND", description="what happens to an uncertain send that nothing can settle: `retry` (at least once) or `fail` (at most once, strictly)")
     ask_per_run: int = Field(50, ge=0, le=_A_MILLION, alias="ALERTS_ASK_PER_RUN", description="most questions to one provider in one run about sends whose answer was lost")
     send_allowlist_user_ids: UserIds | None = Field(None, alias="ALERTS_SEND_ALLOWLIST_USER_IDS", description="only these users get deliveries; not set: everybody")

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from alerts_engine.channel_names import channel_names
 from alerts_engine.types import Channel
 
 
@@ -20,6 +21,15 @@ class Accepts(str):
     """Metadata of a type: what it accepts, so that “… must be {words}” is a sentence."""
 
     __slots__ = ()
+
+
+class AcceptsChannels(Accepts):
+    """Packages add channels: what is accepted is known when it is asked for."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"channels with commas between them, of {', '.join(f'`{name}`' for name in channel_names())}"
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -88,6 +98,14 @@ def _user_ids(value: Any) -> Any:
     return [int(piece) for piece in pieces]
 
 
+def _known(channels: tuple[str, ...]) -> tuple[str, ...]:
+    # The packages that are installed are looked through only for a name that is none of the engine's.
+    unknown = set(channels) - set(Channel)
+    if unknown and not unknown <= set(channel_names()):
+        raise ValueError
+    return channels
+
+
 def _json_object(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -103,11 +121,7 @@ UserIds = Annotated[
     BeforeValidator(_user_ids),
     Accepts("user ids with commas between them, such as `1,2`: whole numbers from 1, and nothing else"),
 ]
-Channels = Annotated[
-    tuple[Channel, ...],
-    BeforeValidator(_pieces),
-    Accepts(f"channels with commas between them, of {', '.join(f'`{channel}`' for channel in Channel)}"),
-]
+Channels = Annotated[tuple[str, ...], BeforeValidator(_pieces), AfterValidator(_known), AcceptsChannels("channels")]
 FromJson = BeforeValidator(_json_object)
 
 

@@ -108,6 +108,31 @@ async def test_a_custom_channel_is_explained_previewed_and_checked(
     assert "the user has no webhook URL" in told.out
 
 
+async def test_a_custom_channel_can_be_paused(
+    with_package: CommandLine, postgresql: psycopg.Connection, hook: tuple[str, list[dict[str, object]]]
+):
+    """Its rows stay queued, and go out once it is not paused any more (SPEC section 4)."""
+    url, got = hook
+    add_people(postgresql, url)
+    paused = await with_package("run", "--json", ALERTS_CHANNELS_PAUSED="sms,acme.webhook")
+    assert paused.code == 0, paused.err
+    assert got == []
+    queued = postgresql.execute("SELECT DISTINCT channel, status FROM user_alert_deliveries").fetchall()
+    assert queued == [("acme.webhook", "queued")]
+    warned = await with_package("preflight", "--json", ALERTS_CHANNELS_PAUSED="acme.webhook")
+    assert "ALERTS_CHANNELS_PAUSED is set: messages of acme.webhook stay queued" in warned.json["warnings"]
+    await with_package("run", "--json")
+    assert len(got) == 2
+
+
+async def test_a_paused_channel_that_nobody_adds_is_an_error(with_package: CommandLine):
+    """Which lists the custom channels among those that there are, and does not repeat what was given."""
+    answer = await with_package("run", "--json", ALERTS_CHANNELS_PAUSED="acme.wehbook")
+    known = "`email`, `telegram`, `sms`, `acme.webhook`"
+    assert answer.code == 1
+    assert answer.json["error"] == f"ALERTS_CHANNELS_PAUSED must be channels with commas between them, of {known}"
+
+
 async def test_a_package_that_cannot_be_loaded_is_named(with_package: CommandLine, tmp_path: Path):
     """One line that says which entry point, and what to do."""
     (tmp_path / "site" / "acme_alerts.py").write_text("raise RuntimeError('private')")
