@@ -71,5 +71,6 @@ chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a ta
 	$(BIN)/python -m tests.chaos
 
 clean:  ## remove what make and the engine made here
+	test ! -L .alerts-engine/workshop || rm -rf "$$(readlink .alerts-engine/workshop)"
 	rm -rf .venv .alerts-engine build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,20 +15,21 @@ from pytest_postgresql import factories
 
 from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
+from tests.support.places import workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REPOSITORY = Path(__file__).parent.parent
 _cleanup = ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Point pytest-postgresql's ``noproc`` fixtures at the embedded server: ``pg_ctl`` refuses root."""
-    url = _cleanup.enter_context(embedded_postgres(REPOSITORY / ".alerts-engine" / "tests"))
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(workshop())
+    url = _cleanup.enter_context(embedded_postgres(workshop() / "server"))
     with psycopg.connect(url, autocommit=True) as connection:
         # A test database need not survive a power cut.
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'"):
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '512MB'"):
             connection.execute(f"ALTER SYSTEM SET {setting}")
         connection.execute("SELECT pg_reload_conf()")
         _drop_leftovers(connection)

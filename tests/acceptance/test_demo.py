@@ -14,17 +14,16 @@ import pytest
 from alerts_engine.demo.audience import AUDIENCE
 from alerts_engine.embedded import embedded_postgres
 from tests.acceptance.conftest import CommandLine
+from tests.support.places import workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REPOSITORY = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
 def somewhere(request: pytest.FixtureRequest) -> Iterator[CommandLine]:
     """A folder of its own inside the checkout, with nothing set; its name is as long as the test asks for."""
-    own = REPOSITORY / ".alerts-engine" / "tests" / f"demo-{os.getpid()}"
+    own = workshop() / f"demo-{os.getpid()}"
     folder = own / ("x" * getattr(request, "param", 1))
     folder.mkdir(parents=True)
     yield CommandLine(folder)

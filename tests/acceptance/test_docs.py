@@ -39,6 +39,7 @@ from alerts_engine.types import (
     Uncertain,
 )
 from tests.acceptance.conftest import CommandLine, add_news, answer_of
+from tests.support.places import workshop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -183,7 +184,7 @@ class Reader:
 @pytest.fixture
 async def reader(sandbox: Sandbox, postgresql: psycopg.Connection, database_url: str) -> AsyncIterator[Reader]:
     """A database with instant messages and a digest in it, and a folder in the checkout for embedded servers."""
-    place = REPOSITORY / ".alerts-engine" / "tests" / f"docs-{os.getpid()}"
+    place = workshop() / f"docs-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     add_news(postgresql, users=9)

@@ -13,7 +13,6 @@ import subprocess
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -23,13 +22,13 @@ from dotenv import dotenv_values
 from alerts_engine.sandbox import Credentials, Sandbox, mailbox
 from tests.acceptance.conftest import SCRIPT
 from tests.support.browser import SCHEMES, WIDTHS, browser, needs_browser, overflow, unreadable
+from tests.support.places import workshop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
     from playwright.async_api import Page
 
-REPOSITORY = Path(__file__).parent.parent.parent
 EVERY_VIEW = [(width, scheme) for width in WIDTHS for scheme in SCHEMES]
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -46,7 +45,7 @@ class Inbox:
 @pytest.fixture(scope="module")
 def inbox() -> Iterator[Inbox]:
     """The demo as its users start it: into a pipe, then on a terminal, where it stays."""
-    folder = REPOSITORY / ".alerts-engine" / "tests" / f"inbox-{os.getpid()}"
+    folder = workshop() / f"inbox-{os.getpid()}"
     folder.mkdir(parents=True)
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     piped = subprocess.run([SCRIPT, "demo", "--json"], cwd=folder, env=environment, capture_output=True, check=True)

@@ -23,6 +23,7 @@ from alerts_engine.embedded.access import Access
 from alerts_engine.embedded.guise import find_guise
 from alerts_engine.embedded.server import _programs
 from alerts_engine.errors import EmbeddedServerError
+from tests.support.places import fast_folder
 from tests.support.processes import ServerUser, as_user, server_user
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Place:
 
 @contextmanager
 def somewhere() -> Iterator[Path]:
-    base = Path(tempfile.mkdtemp(prefix="ae", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="ae", dir=fast_folder()))
     base.chmod(0o755)
     try:
         yield base
