@@ -80,8 +80,23 @@ def command(
         _fail(console, f"unexpected {type(error).__name__}, {where}")
 
 
-def log_warnings(settings: Settings) -> None:
-    """One line for each thing that is odd about the variables (SPEC CLI-6a)."""
+@contextmanager
+def warnings_once(settings: Settings, *, in_table: bool) -> Iterator[None]:
+    """Log a line for each thing that is odd about the variables (SPEC CLI-6a).
+
+    ``in_table``: what the block ends in shows them too, to the same people; so only when it does not come to that.
+    """
+    if not in_table:
+        _log_warnings(settings)
+    try:
+        yield
+    except BaseException:
+        if in_table:
+            _log_warnings(settings)
+        raise
+
+
+def _log_warnings(settings: Settings) -> None:
     for warning in settings.warnings:
         log.warning("settings", warning=warning)
 

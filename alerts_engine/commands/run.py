@@ -6,6 +6,7 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +17,9 @@ from alerts_engine.commands.frame import (
     database_settings,
     exit_with,
     importing,
-    log_warnings,
     on_signal,
     run_loop,
+    warnings_once,
 )
 from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
@@ -74,8 +75,8 @@ def run(  # noqa: PLR0917 - typer gives them by name
         if not given.enabled:
             _say_disabled(given, console, dry_run=dry_run)
             return
-        log_warnings(given)
-        with database_settings(given, embedded=embedded) as settings:
+        in_table = not as_json and sys.stdout.isatty() and sys.stderr.isatty()
+        with warnings_once(given, in_table=in_table), database_settings(given, embedded=embedded) as settings:
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         if console.as_json:

@@ -186,6 +186,19 @@ async def test_a_misspelt_or_empty_name_is_a_warning(alerts_engine: CommandLine)
     assert "SECRET" not in run.err + run.out + preflight.out
 
 
+async def test_a_warning_is_shown_once_on_a_terminal(alerts_engine: CommandLine):
+    """The table of the run has it; where there is no table to come to, a log line does (CLI-6a, CLI-6c)."""
+    misspelt = "ALERTS_MAX_SEND_PER_RUM"
+    shown = await alerts_engine.on_terminal("run", "--phase", "b", **{misspelt: "1"})
+    assert shown.count(misspelt) == 1
+    in_json = await alerts_engine.on_terminal("run", "--phase", "b", "--json", **{misspelt: "1"})
+    assert in_json.count(misspelt) == 2, "the object for a machine, the line for who sits there"
+    failed = await alerts_engine.on_terminal(
+        "run", "--phase", "b", code=1, **{misspelt: "1", "DATABASE_URL": "postgresql://127.0.0.1:1/nowhere"}
+    )
+    assert failed.count(misspelt) == 1
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "10001", str(2**63), "1e3", "nan"])
 async def test_a_batch_size_out_of_bounds_is_wrong_usage(alone: CommandLine, size: str):
     """Exit 2, nothing on stdout (CLI-2)."""
