@@ -106,10 +106,12 @@ def milliseconds(start: datetime, end: datetime) -> int:
 def to_json(value: Any) -> Any:
     """``value`` as plain JSON values at any depth: dataclasses by their fields, times in ISO 8601, enums by value.
 
-    Raises :class:`TypeError` for what has no JSON form, such as a secret.
+    A dataclass also has the properties that its ``JSON_ALSO`` names. Raises :class:`TypeError` for what has no JSON
+    form, such as a secret.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+        names = (*(field.name for field in fields(value)), *getattr(value, "JSON_ALSO", ()))
+        return {name: to_json(getattr(value, name)) for name in names}
     for kinds, form in _FORMS:
         if isinstance(value, kinds):
             return form(value)

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.plain_text import visible, visible_in_json
+from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from rich.console import Console as RichConsole
     from rich.progress import Progress as RichProgress
@@ -38,10 +39,10 @@ class Console:
         if isinstance(sys.stdout, io.TextIOWrapper):  # an answer never breaks at a letter that the terminal lacks
             sys.stdout.reconfigure(errors="backslashreplace")
 
-    def json(self, answer: Mapping[str, Any]) -> None:
-        """The command's whole answer, on stdout."""
+    def json(self, answer: Any) -> None:
+        """The command's whole answer, a mapping or a dataclass, on stdout."""
         in_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
-        _write(visible_in_json(json.dumps(answer, ensure_ascii=in_ascii)) + "\n")
+        _write(visible_in_json(json.dumps(to_json(answer), ensure_ascii=in_ascii)) + "\n")
 
     def fail(self, message: str) -> None:
         """One line on stderr; stdout still gets its one JSON object, if any."""

@@ -22,6 +22,7 @@ from alerts_engine.commands.frame import (
     url_of,
 )
 from alerts_engine.commands.options import AsJson, LogJson, Verbose  # noqa: TC001 - typer reads them at run time
+from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from alerts_engine.commands.console import Console
@@ -63,7 +64,7 @@ async def _play_demo(url: str, console: Console, *, wait: bool) -> Played:
                 played = await play(url, inbox.settings, progress=progress, stopping=stop)
             where = inbox.url if wait else _save_inbox(inbox)
             if console.as_json:
-                console.json(played.as_json() | {"inbox": where})
+                console.json({**to_json(played), "inbox": where})
                 return played
             console.draw(*demo_tables(played), messages_table(inbox.messages))
             console.say(*_what_next(where))

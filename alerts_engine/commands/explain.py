@@ -5,13 +5,12 @@ A command imports what it needs when it runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
 from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Verbose
-from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from alerts_engine.operations.explain import Explanation
@@ -38,7 +37,7 @@ def explain(  # noqa: PLR0917 - typer gives them by name
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_explain(settings, user, event))
         if console.as_json:
-            console.json({"user_id": user, "explanations": [_as_json(one) for one in found]})
+            console.json({"user_id": user, "explanations": found})
             return
         from alerts_engine.commands.tables.explain import explanation_tables, explanations_table
 
@@ -53,10 +52,3 @@ async def _explain(settings: Settings, user_id: int, event_id: int | None) -> li
 
     async with AlertsEngine(settings) as engine:
         return await engine.explain(user_id, event_id)
-
-
-def _as_json(explanation: Explanation) -> dict[str, Any]:
-    plain: dict[str, Any] = to_json(explanation)
-    for told, preference in zip(plain["preferences"], explanation.preferences, strict=True):
-        told["matches"] = preference.matches
-    return plain

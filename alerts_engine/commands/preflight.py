@@ -60,7 +60,7 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
                 settings = given.model_copy(update={"database_url": None})
         findings = run_loop(find(settings, phase, dry_run=dry_run, problems=problems))
         if console.as_json:
-            console.json(findings.as_json())
+            console.json(findings)
         else:
             from alerts_engine.commands.tables.preflight import preflight_marks
 

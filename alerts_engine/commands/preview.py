@@ -5,7 +5,6 @@ A command imports what it needs when it runs.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,7 @@ def preview(  # noqa: PLR0917 - typer gives them by name
         shown = channels()[shown_on].form
         written = _write(shown, message, form, output, open_it=open_it)
         if console.as_json:
-            console.json({**ids, "channel": shown_on, "message": asdict(message), "file": written and str(written)})
+            console.json({**ids, "channel": shown_on, "message": message, "file": written})
         elif written:
             console.say(str(written))
         else:

@@ -20,7 +20,6 @@ from alerts_engine.commands.options import (
     Verbose,
     refuse_options_before_a_command,
 )
-from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -107,9 +106,6 @@ async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> Ru
 
 
 def _trial_as_json(trial: RuleTrial) -> dict[str, Any]:
-    events = [one.event.as_json() | {"known_id": one.known_id} for one in trial.events]
+    events = [one.event.as_row() | {"known_id": one.known_id} for one in trial.events]
     new = len(trial.events) - trial.known
-    answer: dict[str, Any] = to_json(
-        {"rule": trial.rule, "now": trial.now, "new": new, "known": trial.known, "events": events}
-    )
-    return answer
+    return {"rule": trial.rule, "now": trial.now, "new": new, "known": trial.known, "events": events}

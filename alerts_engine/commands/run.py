@@ -30,7 +30,7 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     PhaseOption,
     Verbose,
 )
-from alerts_engine.reports import RunStatus, to_json
+from alerts_engine.reports import RunStatus
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
 from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
@@ -80,7 +80,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         if console.as_json:
-            console.json(to_json(report))
+            console.json(report)
         else:
             from alerts_engine.commands.tables.runs import run_blocks
 

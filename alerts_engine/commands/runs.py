@@ -12,7 +12,6 @@ import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
 from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose, refuse_options_before_a_command
-from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from alerts_engine.operations.runs import RecordedRun
@@ -45,7 +44,7 @@ def runs(  # noqa: PLR0917 - typer gives them by name
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_newest_runs(settings, limit))
         if console.as_json:
-            console.json({"runs": to_json(found)})
+            console.json({"runs": found})
         else:
             console.draw(runs_table(found))
 
@@ -72,7 +71,7 @@ def show_run(
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_one_run(settings, run_id))
         if console.as_json:
-            console.json(to_json(found))
+            console.json(found)
         else:
             console.draw(*recorded_run_blocks(found))
 

@@ -5,8 +5,6 @@ A command imports what it needs when it runs.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
 from alerts_engine.commands.frame import Output, command
@@ -29,12 +27,12 @@ def templates() -> None:
 def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """Try the templates of ALERTS_TEMPLATES_DIR on samples; exit 1 when one cannot be used."""
     with command(Output(as_json, log_json, verbose)) as (settings, console):
-        from alerts_engine.rendering import check_templates
+        from alerts_engine.operations.templates import template_problems
 
         folder = settings.templates_dir
-        problems = check_templates(folder) if folder else []
+        problems = template_problems(folder)
         if console.as_json:
-            console.json({"folder": folder and str(folder), "problems": [asdict(one) for one in problems]})
+            console.json({"folder": folder, "problems": problems})
         elif folder is None:
             console.say("ALERTS_TEMPLATES_DIR is not set: the built-in templates are in use")
         elif problems:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from alerts_engine.reports import to_json
 from alerts_engine.sandbox.inbox import inbox_page
 
 if TYPE_CHECKING:
@@ -46,5 +46,4 @@ def inbox_file(messages: Iterable[SandboxMessage], attempts: Iterable[Attempt]) 
 
 def _as_script(records: Iterable[SandboxMessage] | Iterable[Attempt]) -> str:
     """JSON that cannot end the script it stands in."""
-    listed = [asdict(record) | {"received_at": record.received_at.isoformat()} for record in records]
-    return json.dumps(listed).replace("<", "\\u003c")
+    return json.dumps(to_json(list(records))).replace("<", "\\u003c")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import SecretStr
 
@@ -53,15 +53,27 @@ class PhaseTotals:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One of the audience, and what reached them."""
+    """One of the audience, and how many messages reached them; without their address."""
 
     who: str
-    got: Received
+    plan: str | None
+    email: int
+    telegram: int
+    sms: int
+    digests: int
+    digest_items: int
+
+    @classmethod
+    def of(cls, who: str, got: Received) -> Guest:
+        """What the database says of ``who``."""
+        return cls(who, got.plan, got.email, got.telegram, got.sms, got.digests, got.digest_items)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
     """What the replay came to."""
+
+    JSON_ALSO: ClassVar = ("status",)
 
     days: int
     runs: int
@@ -73,18 +85,6 @@ class Played:
     def status(self) -> str:
         """``success`` when every phase of every run was one."""
         return "success" if all(phase.status == "success" for phase in self.phases) else "failed"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, without addresses."""
-        guests = [{"who": guest.who, **asdict(guest.got)} for guest in self.audience]
-        return {
-            "status": self.status,
-            "days": self.days,
-            "runs": self.runs,
-            "phases": [asdict(phase) for phase in self.phases],
-            "totals": asdict(self.totals),
-            "audience": [{key: value for key, value in guest.items() if key != "address"} for guest in guests],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
             runs=len(steps),
             phases=tuple(totals.values()),
             totals=await engine.database.row(ground.count_rows),
-            audience=tuple(Guest(user.who, got[user.email]) for user in AUDIENCE),
+            audience=tuple(Guest.of(user.who, got[user.email]) for user in AUDIENCE),
         )
 
 

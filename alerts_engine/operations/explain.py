@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alerts_engine.channels import channels
 from alerts_engine.errors import NotFoundError
@@ -101,6 +101,8 @@ class DeliveryState:
 @dataclass(frozen=True, slots=True)
 class Preference:
     """A preference row held against an event."""
+
+    JSON_ALSO: ClassVar = ("matches",)
 
     row: PreferenceRow
     cooldown_minutes: int

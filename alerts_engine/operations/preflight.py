@@ -5,12 +5,12 @@ It names variables, never values; it works with the database down, and it change
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alerts_engine.channels import channels
+from alerts_engine.operations.findings import Findings
 from alerts_engine.operations.preflight_database import inspect_database
-from alerts_engine.rendering import check_templates
+from alerts_engine.operations.templates import template_problems
 from alerts_engine.settings import variable_name
 from alerts_engine.statements import rule_files
 from alerts_engine.types import Channel, Phase
@@ -21,30 +21,6 @@ if TYPE_CHECKING:
     from alerts_engine.settings import SettingProblem, Settings
 
 
-@dataclass(slots=True)
-class Findings:
-    """What preflight found; :meth:`as_json` is the JSON of ``preflight --json`` (SPEC R-1)."""
-
-    db_ok: bool = False
-    migrations_ok: bool = False
-    channels_configured: dict[str, bool] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether a run may start."""
-        return not self.errors
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; each warning and error is one line, and there once."""
-        return asdict(self) | {"warnings": _lines(self.warnings), "errors": _lines(self.errors)}
-
-
-def _lines(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(" ".join(text.split()) for text in texts))
-
-
 async def preflight(
     settings: Settings, phase: Phase = Phase.ALL, *, dry_run: bool = False, problems: Sequence[SettingProblem] = ()
 ) -> Findings:
@@ -53,27 +29,22 @@ async def preflight(
     ``problems`` tells which settings cannot be used, so that ``settings`` has their defaults.
     """
     broken = frozenset(variable for problem in problems for variable in problem.variables)
-    findings = Findings(
-        channels_configured={name: spec.is_configured(settings) for name, spec in channels().items()},
-        warnings=[
-            *settings.warnings,
-            *_unset(settings, broken),
-            *_restraints(settings),
-            *_half_configured(settings, broken),
-        ],
-        errors=[problem.text for problem in problems],
+    findings = Findings(channels_configured={name: spec.is_configured(settings) for name, spec in channels().items()})
+    findings.warn(
+        *settings.warnings, *_unset(settings, broken), *_restraints(settings), *_half_configured(settings, broken)
     )
+    findings.fail(*(problem.text for problem in problems))
     _check_any_channel(findings, settings, sends=Phase.C in phase.steps, dry_run=dry_run)
     rules = rule_files(settings.rules_dir) if Phase.A in phase.steps else []
     # A warning: a rule that fails keeps no other from running (A-5).
-    findings.warnings += [f"rule {rule.path.name}: {rule.problem}" for rule in rules if rule.problem]
+    findings.warn(*(f"rule {rule.path.name}: {rule.problem}" for rule in rules if rule.problem))
     if Phase.C in phase.steps:
-        findings.warnings += _broken_templates(settings)
+        findings.warn(*_broken_templates(settings))
     if settings.database_url is not None:
         usable = [rule for rule in rules if not rule.problem]
         await inspect_database(findings, settings, usable)
     elif "DATABASE_URL" not in broken:
-        findings.errors.append("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
+        findings.fail("DATABASE_URL is not set: set it, or use --embedded for a PostgreSQL of your own")
     return findings
 
 
@@ -116,11 +87,11 @@ def _check_any_channel(findings: Findings, settings: Settings, *, sends: bool, d
     ways = ", or ".join(" and ".join(spec.credentials(settings)) for spec in channels().values())
     problem = f"no channel is configured, so nothing can be sent: set {ways}"
     rehearses = dry_run or not settings.enabled
-    (findings.warnings if rehearses else findings.errors).append(problem)
+    (findings.warn if rehearses else findings.fail)(problem)
 
 
 def _broken_templates(settings: Settings) -> Iterator[str]:
     """Warnings, because a broken template's message is made by the built-in one."""
-    for problem in check_templates(settings.templates_dir) if settings.templates_dir else []:
+    for problem in template_problems(settings.templates_dir):
         line = "" if problem.line is None else f", line {problem.line}"
         yield f"template {problem.file}{line}: {problem.problem}; the built-in one is used"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from alerts_engine.database import Database
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
     from alerts_engine.settings import Settings
     from alerts_engine.statements import RuleFile
 
@@ -135,14 +135,11 @@ class _Inspection:
         else:
             told = sqlstate == _PERMISSION_DENIED and bool(self._lacking)
         if not told:
-            self._findings.errors.append(str(error))
+            self._findings.fail(str(error))
 
     async def _note(self, warnings: AsyncIterator[str]) -> None:
         async for text in warnings:
-            self._warn(text)
-
-    def _warn(self, text: str) -> None:
-        self._findings.warnings.append(text)
+            self._findings.warn(text)
 
     async def _server(self, database: Database) -> None:
         state = await database.row(server_state)
@@ -167,7 +164,7 @@ class _Inspection:
             grants = "; ".join(f"{', '.join(one.privileges)} on {one.name}" for one in lacking)
             raise DatabaseError(f"the role of DATABASE_URL lacks privileges, so grant it {grants}")
         for table in await database.rows(row_security, names=list(PRIVILEGES)):
-            self._warn(
+            self._findings.warn(
                 f"row-level security is active on {table.name} for the role of DATABASE_URL: rows that its policies "
                 "hide do not exist for the engine; BYPASSRLS shows them all"
             )
@@ -198,12 +195,12 @@ class _Inspection:
         for table in await database.rows(doubled_tables, names=list(PRIVILEGES), record=_RECORD):
             first, *others = table.schemas
             if table.migrated in others:
-                self._findings.errors.append(
+                self._findings.fail(
                     f"table {table.name} in schema {first} hides the migrated one in schema {table.migrated}: put "
                     f"{table.migrated} first in the search_path, or rename the other table"
                 )
             elif table.name in _SOURCES or table.name == _RECORD:
-                self._warn(
+                self._findings.warn(
                     f"table {table.name} is in several schemas of the search_path ({', '.join(table.schemas)}): the "
                     f"engine uses the one in {first}"
                 )

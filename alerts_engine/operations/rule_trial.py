@@ -59,7 +59,7 @@ async def try_rule(database: Executor, rule: RuleFile, *, now: datetime, time_zo
         found = await find_events(database, rule, now=now, time_zone=time_zone)
     except (RuleError, DatabaseError) as error:
         raise RuleError(f"rule {rule.path.name}: {error}") from error
-    rows = [event.as_json() for event in found]
+    rows = [event.as_row() for event in found]
     known = await database.rows(
         known_events,
         event_fingerprints=[row["event_fingerprint"] for row in rows],

@@ -88,7 +88,7 @@ async def _insert(
     """Insert what is not known yet."""
     try:
         async with database.transaction() as transaction:
-            return await transaction.rows(insert_events, events=[event.as_json() for event in events], now=now)
+            return await transaction.rows(insert_events, events=[event.as_row() for event in events], now=now)
     except DuplicateKeyError as error:
         # A legacy cooldown key that another session has just taken: the next try sees it. A taken id stays taken.
         if error.is_id or tries == 1:
@@ -101,7 +101,7 @@ async def publish_event(database: Executor, event: NewEvent, now: datetime) -> t
     inserted = await _insert(database, [event], now)
     if inserted:
         return inserted[0].id, True
-    row = event.as_json()
+    row = event.as_row()
     known = await database.rows(
         event_by_fingerprint, event_fingerprint=row["event_fingerprint"], cooldown_key=row["cooldown_key"]
     )

@@ -38,7 +38,7 @@ class NewEvent:
             if not accepts(getattr(self, name)):
                 raise RuleError(f"{name} must be {expected}")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, Any]:
         """The row for ``insert_events``."""
         return asdict(self) | {
             "scope_assets": list(self.scope_assets or ()),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from alerts_engine.rendering.render_kit import ITEMS_IN_FULL
 from alerts_engine.rendering.renderer import BUILT_IN_FORMS, Renderer
 from alerts_engine.rendering.template_problem import TemplateProblem
-from alerts_engine.types import Alert, Channel, DigestContent, Period
+from alerts_engine.types import Alert, DigestContent, Period
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _MIDNIGHT = datetime(2022, 9, 2, tzinfo=UTC)
@@ -31,10 +32,10 @@ _ALERTS = tuple(replace(alert, severity=level) for alert in (_FULL, _SPARSE) for
 _ITEMS = ((_FULL,), _ALERTS, _ALERTS * ITEMS_IN_FULL)
 
 
-def check_templates(templates_dir: Path) -> list[TemplateProblem]:
+def check_templates(templates_dir: Path, *, digest_channels: Collection[str]) -> list[TemplateProblem]:
     """What is wrong with the own templates in ``templates_dir``, each problem once; empty when all is well.
 
-    Looks at file names and syntax, and renders sample alerts and digests for every channel.
+    Looks at file names and syntax, and renders sample alerts for every channel, digests for ``digest_channels``.
     """
     # Here, not above: a run with nothing to send must not pay for loading jinja2.
     from alerts_engine.rendering.templating import compile_own, unknown_files
@@ -46,16 +47,16 @@ def check_templates(templates_dir: Path) -> list[TemplateProblem]:
         renderer = Renderer(
             time_zone="UTC", app_base_url=app_base_url, templates_dir=templates_dir, on_broken=problems.append
         )
-        _render_samples(renderer)
+        _render_samples(renderer, digest_channels)
     return list(dict.fromkeys(problems))
 
 
-def _render_samples(renderer: Renderer) -> None:
+def _render_samples(renderer: Renderer, digest_channels: Collection[str]) -> None:
     for alert in _ALERTS:
         for channel in BUILT_IN_FORMS:
             renderer.instant(alert, channel)
     for period in Period:
         for items in _ITEMS:
             digest = DigestContent(period, _MIDNIGHT, _MIDNIGHT + timedelta(days=1), items)
-            for channel in BUILT_IN_FORMS.keys() - {Channel.SMS}:
+            for channel in BUILT_IN_FORMS.keys() & set(digest_channels):
                 renderer.digest(digest, channel)

@@ -12,6 +12,7 @@ from alerts_engine import AlertsEngine, Phase, schema
 from alerts_engine.database import Database
 from alerts_engine.errors import PoolerError
 from alerts_engine.operations.preflight import preflight
+from alerts_engine.reports import to_json
 from alerts_engine.session_locks import check_session_locks, session_locks_hold
 from alerts_engine.statements import folder, migration_ids
 from tests.support import legacy
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
 
 WELL_SET = {"time_zone": "Europe/Amsterdam", "app_base_url": "https://app.example", "telegram_bot_token": "1:token"}
 UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"
@@ -59,7 +60,7 @@ async def test_all_is_well(database_url: str):
     """A migrated database and a configured channel: nothing to say, in the shape of the specification (R-1)."""
     found = await look(database_url)
     assert found.ok
-    assert found.as_json() == {
+    assert to_json(found) == {
         "db_ok": True,
         "migrations_ok": True,
         "channels_configured": {"email": False, "telegram": True, "sms": False},
@@ -132,7 +133,7 @@ async def test_database_down_hides_nothing_else(tmp_path: Path):
     assert any(text.startswith("rule empty.sql: is empty") for text in found.warnings)
     assert "no connection to the database" in unreachable
     assert any(text.startswith("template instant.sms.txt, line 2: ") for text in found.warnings)
-    assert "secret" not in str(found.as_json())
+    assert "secret" not in str(to_json(found))
 
 
 async def test_bare_database_tells_how_many_migrations_are_pending(bare_database_url: str):

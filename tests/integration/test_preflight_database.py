@@ -22,7 +22,7 @@ from tests.support.world import add_event, add_user, prepared, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
     from tests.support.sending import World
 
 WELL_SET = {"time_zone": "Europe/Amsterdam", "app_base_url": "https://app.example", "telegram_bot_token": "1:token"}

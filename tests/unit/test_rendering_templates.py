@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from alerts_engine.rendering import Renderer, TemplateProblem, check_templates
+from alerts_engine.operations.templates import template_problems
+from alerts_engine.rendering import Renderer, TemplateProblem
 from alerts_engine.types import Alert, Channel, DigestContent, EmailMessage, Period, SmsMessage, TelegramMessage
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def test_an_own_template_replaces_one_built_in_template(tmp_path: Path) -> None:
     assert isinstance(message, EmailMessage)
     assert isinstance(built_in, EmailMessage)
     assert message == replace(built_in, subject="Own: Secret <headline>")
-    assert check_templates(tmp_path) == []
+    assert template_problems(tmp_path) == []
 
 
 def test_an_own_layout_dresses_both_html_emails(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_check_finds_every_problem_with_its_place(tmp_path: Path) -> None:
     )
     (tmp_path / ".gitkeep").write_text("")
     (tmp_path / "digest.email.subject.txt").write_bytes(b"\xff\xfe\x00")
-    found = {(problem.file, problem.line): problem.problem for problem in check_templates(tmp_path)}
+    found = {(problem.file, problem.line): problem.problem for problem in template_problems(tmp_path)}
     assert found.keys() == {
         ("instant.html", None),
         ("instant.email.html", 3),
@@ -163,4 +164,4 @@ def test_check_finds_every_problem_with_its_place(tmp_path: Path) -> None:
 def test_check_says_when_the_folder_is_missing(tmp_path: Path) -> None:
     """A wrong setting is a problem, not a crash (SPEC R-2)."""
     missing = tmp_path / "missing"
-    assert check_templates(missing) == [TemplateProblem(str(missing), None, "there is no such folder")]
+    assert template_problems(missing) == [TemplateProblem(str(missing), None, "there is no such folder")]

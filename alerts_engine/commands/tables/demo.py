@@ -27,8 +27,8 @@ def demo_tables(played: Played) -> Iterable[Table]:
     yield Table("in the end", tuple(words), [tuple(map(str, words.values()))])
     audience = [
         (
-            guest.who, guest.got.plan or "none", str(guest.got.email), str(guest.got.telegram), str(guest.got.sms),
-            f"{guest.got.digests} ({many(guest.got.digest_items, 'alert')})" if guest.got.digests else "0",
+            guest.who, guest.plan or "none", str(guest.email), str(guest.telegram), str(guest.sms),
+            f"{guest.digests} ({many(guest.digest_items, 'alert')})" if guest.digests else "0",
         )
         for guest in played.audience
     ]  # fmt: skip

@@ -10,24 +10,22 @@ from alerts_engine.commands.tables.words import many
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
 
 
 def preflight_marks(findings: Findings) -> Marked:
     """What is well, what is wrong, and what may be."""
-    found = findings.as_json()
-    caption = f"{many(len(found['errors']), 'error')}, {many(len(found['warnings']), 'warning')}"
+    caption = f"{many(len(findings.errors), 'error')}, {many(len(findings.warnings), 'warning')}"
     return Marked("preflight", list(_lines(findings)), caption)
 
 
 def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """What is well has a line of its own; what is not is told by its error, in the same place."""
-    found = findings.as_json()
     if findings.db_ok:
         yield "✓", "the database answers"
     if findings.migrations_ok:
         yield "✓", "every migration is applied"
-    yield from (("✗", error) for error in found["errors"])
+    yield from (("✗", error) for error in findings.errors)
     for channel, is_configured in findings.channels_configured.items():
         yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
-    yield from (("!", warning) for warning in found["warnings"])
+    yield from (("!", warning) for warning in findings.warnings)
