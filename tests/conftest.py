@@ -27,18 +27,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """Point pytest-postgresql's ``noproc`` fixtures at the embedded server: ``pg_ctl`` refuses root."""
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(workshop())
     url = _cleanup.enter_context(embedded_postgres(workshop() / "server"))
-    with psycopg.connect(url, autocommit=True) as connection:
-        # A test database need not survive a power cut.
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '512MB'"):
-            connection.execute(f"ALTER SYSTEM SET {setting}")
-        connection.execute("SELECT pg_reload_conf()")
-        _drop_leftovers(connection)
     server = conninfo_to_dict(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        _make_quick(connection, server["password"])
+        _drop_leftovers(connection)
     config.option.postgresql_host = server["host"]
     config.option.postgresql_port = server["port"]
     config.option.postgresql_user = server["user"]
     config.option.postgresql_password = server["password"]
     config.option.postgresql_dbname = f"tests_{os.getpid()}_"
+
+
+def _make_quick(connection: psycopg.Connection, password: str) -> None:
+    """A test database need not survive a power cut, nor a password a guess: each test connects several times."""
+    quick = "fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '512MB'"
+    for setting in (*quick, "scram_iterations = 1"):
+        connection.execute(f"ALTER SYSTEM SET {setting}")
+    connection.execute("SELECT pg_reload_conf()")
+    stored = connection.execute("SELECT rolpassword LIKE 'SCRAM-SHA-256$1:%' FROM pg_authid WHERE rolname = 'postgres'")
+    if stored.fetchone() != (True,):
+        connection.execute("SET scram_iterations = 1")
+        connection.execute(f"ALTER ROLE postgres PASSWORD '{password}'")
 
 
 def _drop_leftovers(connection: psycopg.Connection) -> None:
