@@ -9,7 +9,7 @@ import logging
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,9 @@ def _names() -> list[str]:
     return sorted(path.stem for path in folder("migrations").glob("*.sql") if not path.stem.endswith(".rollback"))
 
 
+@cache
 def _migrations() -> Any:
+    """The files, read and taken apart once in a process."""
     from yoyo import read_migrations
 
     return read_migrations(str(folder("migrations")))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from alerts_engine import schema
 from tests.support.shape import ALL, CONSTRAINTS, STARTS, make, migrated, rows, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENGINE_ROWS = """
     INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, claimed_by, lease_expires_at)
@@ -31,15 +38,30 @@ def test_down_brings_back_what_was_and_up_again_works(bare_database_url, start):
 
 
 @pytest.mark.parametrize("start", ["empty", "legacy", "digest_tables"])
-def test_every_migration_can_be_undone_and_redone_alone(bare_database_url, start):
+def test_every_migration_can_be_undone_and_redone_alone(bare_database_url, bare_postgresql, start):
     """Going down any number of steps and up again ends where it began (SPEC DB-2)."""
+    bare_postgresql.close()  # a database that somebody uses cannot be copied
     make(bare_database_url, start)
     schema.apply(bare_database_url)
     after = shape(bare_database_url)
     for count in range(1, len(ALL) + 1):
-        assert schema.rollback(bare_database_url, count) == ALL[::-1][:count]
-        assert schema.apply(bare_database_url) == ALL[-count:]
-        assert shape(bare_database_url) == after
+        assert schema.rollback(bare_database_url, 1) == [ALL[-count]]
+        with copy_of(bare_database_url) as lower:
+            assert schema.apply(lower) == ALL[-count:]
+            assert shape(lower) == after
+
+
+@contextmanager
+def copy_of(url: str) -> Iterator[str]:
+    """The database as it is, a second time."""
+    name = conninfo_to_dict(url)["dbname"]
+    copy = f"{name}_copy"
+    with psycopg.connect(make_conninfo(url, dbname="postgres"), autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {copy} TEMPLATE {name}")
+        try:
+            yield url.replace(f"/{name}?", f"/{copy}?")
+        finally:
+            server.execute(f"DROP DATABASE {copy} WITH (FORCE)")
 
 
 def test_source_tables_with_rows_survive_the_rollback(database_url):
