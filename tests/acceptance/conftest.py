@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.sandbox import Sandbox
+from alerts_engine.settings.model import variable_names
+from alerts_engine.settings.variables import read_variables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,6 +73,13 @@ class CommandLine:
 
     async def __call__(self, *arguments: str, program: tuple[str, ...] = (SCRIPT,), **settings: str) -> Answer:
         return await answer_of(await self.start(*arguments, program=program, **settings))
+
+    async def has_run(self, phase: Phase = Phase.ALL, *, dry_run: bool = False) -> None:
+        """What a run leaves, for a test of other commands: made in this process, where nothing has to be started."""
+        given = read_variables(tuple(variable_names().values()), self.settings, None)
+        async with AlertsEngine(Settings(_variables=given)) as engine:
+            report = await engine.run(phase, dry_run=dry_run)
+        assert report.status == "success", report.error
 
     async def on_terminal(self, *arguments: str, code: int = 0, width: int = 200, **settings: str) -> str:
         """What a command shows on a terminal, without its colours; it must end with ``code``."""

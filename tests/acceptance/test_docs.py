@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from alerts_engine.channels import brevo, resend, telegram, twilio
 from alerts_engine.cli import app
+from alerts_engine.embedded import FOLDER, embedded_postgres
 from alerts_engine.phases import rules
 from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.row_update import Provider, row_update_for
@@ -183,18 +184,19 @@ class Reader:
 
 @pytest.fixture
 async def reader(sandbox: Sandbox, postgresql: psycopg.Connection, database_url: str) -> AsyncIterator[Reader]:
-    """A database with instant messages and a digest in it, and a folder in the checkout for embedded servers."""
+    """A database with instant messages and a digest in it, and a folder for an embedded server, which runs already."""
     place = workshop() / f"docs-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     add_news(postgresql, users=9)
     shell = CommandLine(place, {"DATABASE_URL": database_url, **sandbox.settings})
-    assert (await shell("run")).code == 0
+    await shell.has_run()
     postgresql.execute("INSERT INTO user_notification_settings (user_id, digest_only) VALUES (2, TRUE)")
     postgresql.execute("INSERT INTO events (title, region, severity_score) VALUES ('Strike in the port', 'Asia', 4)")
     postgresql.commit()
-    assert (await shell("run")).code == 0
-    yield Reader(shell, postgresql)
+    await shell.has_run()
+    with embedded_postgres(place / FOLDER):
+        yield Reader(shell, postgresql)
     shutil.rmtree(place)
 
 

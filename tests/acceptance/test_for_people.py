@@ -56,11 +56,11 @@ def ink(text: str) -> Counter[str]:
 async def used(sending: CommandLine, postgresql: psycopg.Connection) -> CommandLine:
     """A database with an event, deliveries, a dry run and a run."""
     add_news(postgresql, users=3)
-    assert (await sending("run", "--dry-run")).code == 0
+    await sending.has_run(dry_run=True)
     # The dry run has used ids up.
     postgresql.execute("SELECT setval('alert_events_id_seq', 1, FALSE)")
     postgresql.commit()
-    assert (await sending("run")).code == 0
+    await sending.has_run()
     return sending
 
 

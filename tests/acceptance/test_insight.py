@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from alerts_engine.types import Phase
 from tests.acceptance.conftest import add_news, fingerprints
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def assert_one_line(answer: Answer, *words: str) -> None:
 async def fanned_out(alerts_engine: CommandLine, postgresql: psycopg.Connection) -> CommandLine:
     """One event and its two deliveries by email."""
     add_news(postgresql, users=2)
-    for phase in "ab":
-        assert (await alerts_engine("run", "--json", "--phase", phase)).code == 0
+    await alerts_engine.has_run(Phase.A)
+    await alerts_engine.has_run(Phase.B)
     return alerts_engine
 
 
@@ -191,15 +192,15 @@ async def test_preview_is_what_the_providers_get(
     add_news(postgresql, users=1)
     postgresql.execute("UPDATE users SET telegram_chat_id = '4711', phone_number = '+15005550199'")
     postgresql.commit()
-    await sending("run", "--json", "--phase", "a")
-    await sending("run", "--json", "--phase", "b")
+    await sending.has_run(Phase.A)
+    await sending.has_run(Phase.B)
     ids = dict(postgresql.execute("SELECT channel, id FROM user_alert_deliveries").fetchall())
     postgresql.rollback()
     before = {
         channel: (await sending("preview", "--delivery", str(ids[channel]), "--json")).json["message"]
         for channel in ("email", "telegram", "sms")
     }
-    assert (await sending("run", "--json", "--phase", "c")).json["status"] == "success"
+    await sending.has_run(Phase.C)
     got = {message.channel: message for message in sandbox.messages}
     assert (before["email"]["subject"], before["email"]["html"], before["email"]["text"]) == (
         got["email"].subject, got["email"].html, got["email"].text,
@@ -234,7 +235,7 @@ async def test_preview_of_a_digest_has_its_items(fanned_out: CommandLine, postgr
     postgresql.execute("UPDATE user_alert_deliveries SET delivery_kind = 'digest' WHERE id = 1")
     postgresql.commit()
     assert_one_line(await fanned_out("preview", "--delivery", "1"), "waits for its digest", "--event 1")
-    await fanned_out("run", "--json", "--phase", "d")
+    await fanned_out.has_run(Phase.D)
     assert_one_line(await fanned_out("preview", "--delivery", "1"), "is part of digest 1", "--digest 1")
     answer = await fanned_out("preview", "--digest", "1")
     assert "Daily digest" in answer.out
