@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     import psycopg
 
 SCRIPT = str(Path(sys.executable).with_name("alerts-engine"))
+_SEVERAL = """
+import fcntl, json, struct, sys, termios
+from alerts_engine.cli import main
+script, asked = sys.argv[1], json.loads(sys.argv[2])
+for width, arguments in asked:
+    if width:
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    sys.argv = [script, *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    for stream in (sys.stdout, sys.stderr):
+        print(f"\\f{code}", end="\\f", file=stream, flush=True)
+"""
+"""The console script, again and again in one process: most of what a command takes is its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +97,36 @@ class CommandLine:
             report = await engine.run(phase, dry_run=dry_run)
         assert report.status == "success", report.error
 
+    async def several(self, *commands: tuple[str, ...], **settings: str) -> list[Answer]:
+        """What each command answers, one after the other in one process."""
+        program = (sys.executable, "-c", _SEVERAL, SCRIPT, json.dumps([(0, command) for command in commands]))
+        answer = await self(program=program, **settings)
+        pieces = zip(*(stream.split("\f")[:-1] for stream in (answer.out, answer.err)), strict=True)
+        outs, codes = list(pieces)[::2], answer.out.split("\f")[1::2]
+        assert len(codes) == len(commands), answer.err
+        return [Answer(int(code), out, err) for code, (out, err) in zip(codes, outs, strict=True)]
+
+    async def several_on_terminal(self, *commands: tuple[int, tuple[str, ...]], **settings: str) -> list[Answer]:
+        """Every character that each command sends to a terminal of its width, all in one process."""
+        program = (sys.executable, "-c", _SEVERAL, SCRIPT, json.dumps(commands))
+        shown = await self.raw_on_terminal(program=program, **settings)
+        # Both streams end at the terminal, and so do both of the marks behind a command.
+        pieces = shown.split("\f")[:-1]
+        assert len(pieces) == 4 * len(commands), shown
+        return [Answer(int(pieces[at + 1]), pieces[at], "") for at in range(0, len(pieces), 4)]
+
     async def on_terminal(self, *arguments: str, code: int = 0, width: int = 200, **settings: str) -> str:
         """What a command shows on a terminal, without its colours; it must end with ``code``."""
-        return _without_colours(await self.raw_on_terminal(*arguments, code=code, width=width, **settings))
+        return without_colours(await self.raw_on_terminal(*arguments, code=code, width=width, **settings))
 
-    async def raw_on_terminal(self, *arguments: str, code: int = 0, width: int = 200, **settings: str) -> str:
+    async def raw_on_terminal(
+        self, *arguments: str, code: int = 0, width: int = 200, program: tuple[str, ...] = (SCRIPT,), **settings: str
+    ) -> str:
         """Every character that a command sends to a terminal."""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         process = await asyncio.create_subprocess_exec(
-            SCRIPT, *arguments, cwd=self.folder, stdin=slave, stdout=slave, stderr=slave,
+            *program, *arguments, cwd=self.folder, stdin=slave, stdout=slave, stderr=slave,
             env={**self.settings, "TERM": "xterm", **settings},
         )  # fmt: skip
         os.close(slave)
@@ -110,7 +146,7 @@ def _read_to_end(master: int) -> str:
     return b"".join(pieces).decode().replace("\r\n", "\n")
 
 
-def _without_colours(text: str) -> str:
+def without_colours(text: str) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 

@@ -14,7 +14,7 @@ import pytest
 from alerts_engine.locks import PHASE_KEYS
 from alerts_engine.sandbox import Fault
 from alerts_engine.types import Phase
-from tests.acceptance.conftest import add_news, answer_of
+from tests.acceptance.conftest import add_news, answer_of, without_colours
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,23 +69,26 @@ async def used(sending: CommandLine, postgresql: psycopg.Connection) -> CommandL
 
 async def test_a_pipe_gets_tables_and_only_json_gets_json(used: CommandLine, subtests: pytest.Subtests):
     """100 columns wide, without a terminal's codes; with --json exactly one object (section 3)."""
-    for command in COMMANDS:
+    answers = await used.several(*COMMANDS, *((*command, "--json") for command in COMMANDS))
+    for command, answer, in_json in zip(COMMANDS, answers, answers[len(COMMANDS) :], strict=False):
         with subtests.test(command=command):
-            answer = await used(*command)
             assert answer.code == 0
             assert not answer.out.startswith("{")
             assert obeyed(answer.out) == set()
             assert max(map(len, answer.out.split("\n"))) <= 100
-            assert isinstance((await used(*command, "--json")).json, dict)
+            assert isinstance(in_json.json, dict)
 
 
 async def test_nothing_is_cut_away_at_any_width(used: CommandLine, subtests: pytest.Subtests):
     """What a wide terminal shows is all there at 80, 60 and 40 columns, and no line is wider (O-6)."""
     for command in COMMANDS:
-        wide = await used.on_terminal(*command, width=400)
-        for width in (80, 60, 40):
+        widths = (400, 80, 60, 40)
+        answers = await used.several_on_terminal(*((width, command) for width in widths))
+        wide, *others = (without_colours(answer.out) for answer in answers)
+        assert {answer.code for answer in answers} == {0}
+        assert ink(wide)
+        for width, shown in zip(widths[1:], others, strict=True):
             with subtests.test(command=command, width=width):
-                shown = await used.on_terminal(*command, width=width)
                 # A record's names come on top.
                 assert ink(shown) >= ink(wide)
                 if command[0] != "migrate":
@@ -251,7 +254,7 @@ async def test_no_text_of_an_event_plays_with_the_terminal(
     postgresql.execute("UPDATE user_alert_deliveries SET status = 'failed', last_error = %s", [HOSTILE])
     (run_id,) = postgresql.execute("SELECT run_id FROM alerts_engine_runs LIMIT 1").fetchone()  # type: ignore[misc]
     postgresql.commit()
-    for code, command in (
+    asked = (
         (0, ("explain", "--user", "1")),
         (0, ("explain", "--user", "1", "--event", "1")),
         (0, ("rules",)),
@@ -265,17 +268,23 @@ async def test_no_text_of_an_event_plays_with_the_terminal(
         (1, ("run", "--phase", "a", "--verbose")),
         (1, ("run", "--phase", "a", "--log-json")),
         (2, ("run", "--now", HOSTILE)),
-    ):
+    )
+    commands = [command for _, command in asked]
+    in_json = [command for command in commands if command[0] not in {"preview", "run"}]
+    shown = await sending.several_on_terminal(*((60, command) for command in commands), **rules, **PLAIN)
+    piped = await sending.several(*commands, **rules)
+    exact = await sending.several(*((*command, "--json") for command in in_json), **rules)
+    assert [answer.code for answer in shown] == [code for code, _ in asked]
+    for command, on_terminal, in_a_pipe in zip(commands, shown, piped, strict=True):
+        assert on_terminal.out.strip()
+        assert in_a_pipe.out.strip() or in_a_pipe.err.strip()
         with subtests.test(command=command):
-            shown = await sending.raw_on_terminal(*command, code=code, width=60, **rules, **PLAIN)
-            assert obeyed(OUR_COLOURS.sub("", shown)) == set()
+            assert obeyed(OUR_COLOURS.sub("", on_terminal.out)) == set()
         with subtests.test(command=command, in_a_pipe=True):
-            piped = await sending(*command, **rules)
-            assert obeyed(piped.out + piped.err) == set()
-        if command[0] not in {"preview", "run"}:
-            with subtests.test(command=command, as_json=True):
-                exact = await sending(*command, "--json", **rules)
-                assert obeyed(exact.out) == set()
+            assert obeyed(in_a_pipe.out + in_a_pipe.err) == set()
+    for command, answer in zip(in_json, exact, strict=True):
+        with subtests.test(command=command, as_json=True):
+            assert obeyed(answer.out) == set()
     (explained,) = (await sending("explain", "--user", "1", "--event", "1", "--json")).json["explanations"]
     assert explained["event"]["headline"] == HOSTILE
     assert ESCAPED in await sending.on_terminal("explain", "--user", "1", "--event", "1", width=200)
