@@ -152,7 +152,8 @@ async def test_a_server_that_answers_nothing_keeps_nobody_waiting(
     db: psycopg.Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Its processes are stopped, so not even a cancelled statement ends; new ones close the record (SPEC CLI-7)."""
-    monkeypatch.setattr("alerts_engine.database._GIVE_BACK_TIMEOUT_SECONDS", 0.5)
+    for patience in ("database._GIVE_BACK_TIMEOUT_SECONDS", "phases.end_in_time._CLEAN_UP_SECONDS"):
+        monkeypatch.setattr(f"alerts_engine.{patience}", 0.5)
     stopping, stopped = asyncio.Event(), []
     with in_a_page(db, tmp_path):
         async with AlertsEngine(settings(database_url, shutdown_seconds=0.2)) as engine:
