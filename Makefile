@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-migrate chaos wheel lowest
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate chaos wheel lowest
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ lowest: $(INSTALLED)  ## run the unit tests on the lowest versions that pyprojec
 
 check: lint wheel  ## everything but the tests
 
-bench: bench-fanout bench-digests bench-send bench-snapshot bench-migrate  ## everything that is measured, as ratios side by side
+bench: bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate  ## everything that is measured, as ratios side by side
 
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_fanout
@@ -63,6 +63,9 @@ bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, pgqueuer and pr
 
 bench-snapshot: $(INSTALLED)  ## sending while an old snapshot keeps vacuum from cleaning
 	$(BIN)/python -m tests.bench.bench_snapshot
+
+bench-deletes: $(INSTALLED)  ## fan-out and digests while users are deleted
+	$(BIN)/python -m tests.bench.bench_deletes
 
 bench-migrate: $(INSTALLED)  ## what a busy application notices of migrate and of its rollback
 	$(BIN)/python -m tests.bench.bench_migrate

@@ -13,6 +13,7 @@ import asyncpg
 
 from alerts_engine.errors import (
     AlertsEngineError,
+    ConflictError,
     DatabaseError,
     DatabaseUnreachableError,
     DuplicateKeyError,
@@ -47,6 +48,8 @@ LOST = (
 )
 """What shows that a connection is gone, or was never there."""
 _QUERY_CANCELED, _LOCK_NOT_AVAILABLE = "57014", "55P03"
+_CONFLICTS = {"23503", "40001", "40P01"}
+"""A row that is referred to is gone, or who waits for whom goes round in a circle."""
 
 
 class as_our_errors:  # noqa: N801 - used as a statement
@@ -130,7 +133,8 @@ def _statement_error(error: asyncpg.PostgresError, said: ServerError, what: str)
     if isinstance(error, asyncpg.UniqueViolationError):
         return _collision(error, sentence, what)
     hint = advice_for_statement(sqlstate) if what != RULE else None
-    return DatabaseError(f"{what}: {sentence}{f': {hint}' if hint else ''}", sqlstate=sqlstate)
+    kind = ConflictError if sqlstate in _CONFLICTS else DatabaseError
+    return kind(f"{what}: {sentence}{f': {hint}' if hint else ''}", sqlstate=sqlstate)
 
 
 def _no_connection(sentence: str, target: Target, sqlstate: str | None = None) -> DatabaseUnreachableError:

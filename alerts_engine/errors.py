@@ -62,6 +62,10 @@ class StatementTimeoutError(DatabaseError):
     """A statement was broken off: it took longer than its limit, or somebody cancelled it."""
 
 
+class ConflictError(DatabaseError):
+    """Another session deleted or locked what a statement needed: the transaction may succeed when it is repeated."""
+
+
 class LockTimeoutError(DatabaseError):
     """Another session holds a lock, and did not give it up in time."""
 

@@ -59,3 +59,13 @@ SELECT l.pid, nullif(a.application_name, '') AS application_name, a.state,
    AND l.granted
    AND l.objsubid = 1
    AND (l.classid::int8 << 32 | l.objid::int8) = $1;
+
+-- name: waiters
+-- How many sessions wait for this transaction to end.
+-- returns: Waiters, one
+-- again: safe; reads only
+SELECT count(*) AS count
+  FROM pg_locks AS l
+ WHERE l.locktype = 'transactionid'
+   AND NOT l.granted
+   AND l.transactionid = pg_current_xact_id_if_assigned()::xid;

@@ -96,6 +96,20 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
        b.last_user, b.users, b.users = $2::int8 * 2 AS more
   FROM both_pages AS b;
 
+-- name: hold_user
+-- Wait for whoever is deleting this user, and keep the user until the end of the transaction.
+--   $1 user_id int8
+-- returns: nothing
+-- locks: key share on the user
+SELECT FROM users AS u WHERE u.id = $1::int8 FOR KEY SHARE;
+
+-- name: still_there
+-- Those of these users who are not gone; one whose deletion is not committed is still there.
+--   $1 user_ids int8[]
+-- returns: UserId, many
+-- again: safe; reads only
+SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u.id;
+
 -- name: fan_out_page
 -- Decide for each of the events and each user of one page, per channel, and make the deliveries.
 -- explain runs it with record = false: then nothing is written and the decisions come back, with their facts.
@@ -109,7 +123,7 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 --   6  one by one             existing, considered, first_heard, second, screened      cooldowns within the run
 --   7  quotas                 ranked, irregular, quotas, estimated, counted
 --   8  the answer             decided      refusals by quota
---   9  what is written        delivered, spent, noted
+--   9  what is written        recipients, delivered, spent, noted
 --  10  what is counted        made, refusals, outside_allowlist
 --  11  what explain shows     explained, explained_preferences
 --
@@ -125,7 +139,7 @@ SELECT CASE WHEN b.users >= least($3::int8, $2::int8 + 1)
 --   $9 channels   jsonb        [{channel, bit, has_digests}, …]: the registry's, at most eight
 -- returns: FanOutPage, one
 -- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
--- locks: key share on the users and events referred to; nothing that stops the application from writing to them
+-- locks: key share on the recipients (skip locked) and on the events; it stops the application from deleting them alone
 -- again: safe; users up to an event's fanout_position are passed over, and so is every delivery that exists
 
 -- == 1 == What is decided on ==========================================================================================
@@ -523,10 +537,21 @@ decided AS MATERIALIZED (
 ),
 
 -- == 9 == What is written =============================================================================================
+-- Whoever gets something is kept from being deleted until the commit, as the foreign key would do it; but no one is
+-- waited for who is being deleted already, since that transaction may go on to wait for a recipient.
+recipients AS MATERIALIZED (
+    SELECT u.id
+      FROM users AS u
+     WHERE u.id > $2::int8
+       AND u.id <= $3::int8
+       AND u.id IN (SELECT d.user_id FROM decided AS d WHERE $8 AND d.reason IS NULL)
+       FOR KEY SHARE OF u SKIP LOCKED
+),
 delivered AS (
     INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day)
     SELECT d.user_id, d.event_id, d.channel, d.kind, $4, CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END
       FROM decided AS d
+      JOIN recipients AS r ON r.id = d.user_id
      WHERE $8
        AND d.reason IS NULL
         ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
@@ -536,6 +561,7 @@ delivered AS (
 spent AS NOT MATERIALIZED (
     SELECT d.user_id, d.channel, max(d.made) + count(*) AS made
       FROM decided AS d
+      JOIN recipients AS r ON r.id = d.user_id
      WHERE $8
        AND d.reason IS NULL
        AND d.kind = 'instant'
@@ -609,6 +635,11 @@ SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS use
        (SELECT coalesce(jsonb_object_agg(r.reason, r.count), '{}')
           FROM (SELECT reason, sum(count)::int8 AS count FROM refusals GROUP BY reason) AS r) AS refusals,
        outside.pairs AS users_skipped_allowlist,
+       ARRAY(SELECT d.user_id::int8
+               FROM decided AS d
+              WHERE $8
+                AND d.reason IS NULL
+                AND NOT EXISTS (SELECT FROM recipients AS r WHERE r.id = d.user_id)) AS held_by_others,
        explained.decisions,
        explained_preferences.preferences
   FROM made, outside_allowlist AS outside, explained, explained_preferences;

@@ -45,18 +45,22 @@ SELECT d.id::int8 AS id
 --   $9 passed_over int8[]       deliveries to leave alone
 -- returns: DigestBatch, one
 -- plan: fresh, for the tables grow from batch to batch
--- locks: the deliveries taken (skip locked), and the digests they join
+-- locks: the deliveries taken (skip locked), key share on their users (skip locked), and the digests they join
 -- again: safe; what is in a digest is not queued any more
 WITH RECURSIVE taken AS MATERIALIZED (
     SELECT d.id, d.user_id, d.alert_event_id, d.channel
       FROM user_alert_deliveries AS d
+      -- Who is being deleted is passed over: that transaction goes on to wait for the deliveries, and this one for it.
+     CROSS JOIN LATERAL (
+           SELECT FROM users AS u WHERE u.id = d.user_id FOR KEY SHARE SKIP LOCKED
+           ) AS held
      WHERE d.status = 'queued'
        AND d.delivery_kind = 'digest'
        AND d.channel = ANY ($8)
        AND d.id <> ALL ($9)
      ORDER BY d.id
      LIMIT $6
-       FOR NO KEY UPDATE SKIP LOCKED
+       FOR NO KEY UPDATE OF d SKIP LOCKED
 ),
 plans AS MATERIALIZED (
     SELECT p.plan, p.digests >= 24 AS hourly_allowed

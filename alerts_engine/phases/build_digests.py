@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts_engine.channels import channels
-from alerts_engine.errors import PhaseError, StatementTimeoutError
+from alerts_engine.errors import ConflictError, PhaseError, StatementTimeoutError
 from alerts_engine.phases.context import LOCK_PATIENCE, STATEMENT_PATIENCE
 from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
+from alerts_engine.phases.portion import Portion
 from alerts_engine.statements import command, statement
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ BATCH = 20_000
 _PARTS = 10
 """A batch that took too long is followed by one of a tenth."""
 _ROUNDS_WITHOUT_PROGRESS = 5
+_MOST_CONFLICTS = 5
+"""In a row, until the phase fails with the last one."""
 _HORIZON, _FARTHER = timedelta(days=3), 10
 _MOST_NAMED = 20
 
@@ -98,18 +101,31 @@ class _Batches:
         self._context = context
         self._plans = plans
         self._size = BATCH
+        self._portion = Portion()
         self._timed_out = 0
+        self._conflicts = 0
         self._passed_over: list[int] = []
 
     async def next(self, horizon: timedelta) -> DigestBatch | None:
-        """Build one batch; ``None`` where that took too long, so that the next one is smaller."""
+        """Build one batch; ``None`` where that took too long or met others, so that the next one is smaller."""
         try:
             batch = await self._build(horizon)
         except StatementTimeoutError:
             await self._make_smaller()
             return None
+        except ConflictError as conflict:
+            self._after(conflict)
+            return None
+        self._conflicts = 0
         self._size = min(BATCH, 2 * self._size)
         return batch
+
+    def _after(self, conflict: ConflictError) -> None:
+        self._conflicts += 1
+        if self._conflicts == _MOST_CONFLICTS:
+            raise conflict
+        log.debug("batch_held_up", deliveries=self._portion.of(self._size), error=str(conflict))
+        self._portion.shrink(self._portion.of(self._size))
 
     async def _make_smaller(self) -> None:
         self._timed_out += 1
@@ -127,18 +143,21 @@ class _Batches:
         settings = self._context.settings
         async with self._context.database.transaction() as transaction:
             await transaction.run(begin_batch, lock_patience=LOCK_PATIENCE, patience=STATEMENT_PATIENCE)
-            return await transaction.row(
+            batch = await transaction.row(
                 build_batch,
                 now=self._context.now,
                 time_zone=settings.time_zone,
                 period=settings.digest_period,
                 grace=timedelta(minutes=settings.digest_grace_minutes),
                 plans=self._plans,
-                batch=self._size,
+                batch=self._portion.of(self._size),
                 horizon=horizon,
                 channels=_digest_channels(),
                 passed_over=self._passed_over,
             )
+            if batch.taken and not self._context.dry_run:
+                await self._portion.adapt(transaction, batch.taken)
+            return batch
 
     def report(self) -> None:
         """Say what took too long."""

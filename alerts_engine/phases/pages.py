@@ -1,4 +1,8 @@
-"""Deciding on pages of users, two at a time; on smaller ones, and fewer events together, where time runs out (B-2)."""
+"""Deciding on pages of users, two at a time; on smaller ones, and fewer events together, where time runs out (B-2).
+
+Nobody is waited for while others are held: an application that deletes users would come to wait for the fan-out, and
+the fan-out for it. So a page whose users others hold is undone and decided in smaller ones, down to a single user.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from alerts_engine.errors import AlertsEngineError, LockTimeoutError, PhaseError, StatementTimeoutError
+from alerts_engine.errors import AlertsEngineError, ConflictError, LockTimeoutError, PhaseError, StatementTimeoutError
 from alerts_engine.locks import FAN_OUT_KEYS, lock_holders
 from alerts_engine.phases.context import LOCK_PATIENCE, STATEMENT_PATIENCE
 from alerts_engine.phases.plans import channels_as_json
+from alerts_engine.phases.portion import Portion
 from alerts_engine.statements import command, statement
 
 if TYPE_CHECKING:
@@ -33,6 +38,10 @@ MOST_SET_ASIDE = 20
 """Users at events that are passed over in one run. More of them have another cause than what the users have written."""
 _PARTS = 10
 """What took too long is divided into so many: five times find one of 20,000 users."""
+_MOST_CONFLICTS = 5
+"""In a row, until the phase fails with the last one."""
+_FEWEST_OF_TWO_PAGES = 4
+"""Fewer users are one page: who waits for a single user must not have a neighbour that holds others."""
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -67,13 +76,22 @@ class FanOutPage:
     refusals: dict[str, int]
     """How many decisions each :class:`~alerts_engine.types.Refusal` ended."""
     users_skipped_allowlist: int
+    held_by_others: list[int]
+    """Users who should get something and did not, since another session deletes or locks them."""
     decisions: list[dict[str, Any]] | None
     preferences: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserId:
+    id: int
 
 
 begin_page = command("phase_b_fan_out", "begin_page")
 end_pages = command("phase_b_fan_out", "end_pages")
 next_pages = statement("phase_b_fan_out", "next_pages", Pages)
+hold_user = command("phase_b_fan_out", "hold_user")
+still_there = statement("phase_b_fan_out", "still_there", UserId)
 fan_out_page = statement("phase_b_fan_out", "fan_out_page", FanOutPage)
 advance_fan_out = statement("phase_b_fan_out", "advance_fan_out", Count)
 
@@ -133,6 +151,15 @@ class _PageTimedOut(Exception):  # noqa: N818 - not an error: it says where to g
         self.users = users
 
 
+class _PageHeldUp(Exception):  # noqa: N818 - not an error: it says where to go on in smaller steps
+    def __init__(self, group: Group, users: int, conflict: ConflictError | None = None) -> None:
+        self.group = group
+        """As it stands before the page."""
+        self.users = users
+        self.conflict = conflict
+        """``None`` where others hold some of the users."""
+
+
 # --- deciding -------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +172,9 @@ class PageDecisions:
         self._plans = plans
         self._alone = False
         """Set once there was no second connection in time: it will not be waited for again."""
+        self._portion = Portion()
+        """Beside others who delete and lock users: those wait less, and less is decided again."""
+        self._conflicts = 0
         self.timed_out = 0
         """Pages that took too long."""
         self.set_aside: list[tuple[int, int]] = []
@@ -158,6 +188,8 @@ class PageDecisions:
             return await self._next_pages(group)
         except _PageTimedOut as late:
             return await self._in_smaller_steps(late)
+        except _PageHeldUp as page:
+            return [self._once_more(page)]
 
     async def _in_smaller_steps(self, late: _PageTimedOut) -> list[Group]:
         """Fewer users, then fewer events; one user at one event is passed over, and named."""
@@ -173,6 +205,17 @@ class PageDecisions:
             return group.parts()
         await self._pass_over(group.event_ids[0], late.last_user)
         return [group.beyond(late.last_user)]
+
+    def _once_more(self, page: _PageHeldUp) -> Group:
+        """The same users in smaller pages. Raises the conflict once there were too many in a row."""
+        if page.conflict is not None:
+            self._conflicts += 1
+            if self._conflicts == _MOST_CONFLICTS:
+                raise page.conflict
+        log.debug("page_held_up", after_user=page.group.position, users=page.users, error=str(page.conflict or ""))
+        if page.users:
+            self._portion.shrink(page.users)
+        return page.group
 
     async def _pass_over(self, event_id: int, user_id: int) -> None:
         if len(self.set_aside) == MOST_SET_ASIDE:
@@ -192,7 +235,7 @@ class PageDecisions:
             pages = await transaction.row(
                 next_pages,
                 after_user=group.position,
-                page_size=group.page_size,
+                page_size=self._portion.of(group.page_size),
                 worth_two=max(2, WORTH_TWO_PAGES // len(group.event_ids)),
             )
             lower: FanOutPage | None = None
@@ -211,6 +254,7 @@ class PageDecisions:
                 raise upper
             advanced = await self._advance(transaction, group.event_ids, pages.last_user, completed=not pages.more)
         self._counts.add(upper)
+        self._conflicts = 0
         self.users_passed += pages.users
         if pages.more and advanced:
             return [group.beyond(pages.last_user)]
@@ -238,7 +282,8 @@ class PageDecisions:
         """A second transaction with the second lock; ``None`` for a single page, or where no connection is to spare."""
         async with AsyncExitStack() as stack:
             neighbour = None
-            if pages.middle_user is not None and not self._alone and not group.narrow:
+            two_pages = pages.middle_user is not None and pages.users >= _FEWEST_OF_TWO_PAGES
+            if two_pages and not self._alone and not group.narrow:
                 neighbour = await self._begin_neighbour(stack)
                 self._alone = neighbour is None
             yield neighbour
@@ -268,6 +313,32 @@ class PageDecisions:
             ) from None
 
     async def _page(self, transaction: Session, group: Group, last_user: int, users: int) -> FanOutPage:
+        """Decide on one page. A single user may be waited for, as nobody else is held meanwhile."""
+        alone = users == 1 and not self._context.dry_run
+        if alone:
+            await self._hold(transaction, last_user)
+        page = await self._decide(transaction, group, last_user, users)
+        # A dry run holds whom it locked to its end: it leaves out whom it would have to wait for.
+        if users > 1 and await self._are_any_still_there(transaction, page.held_by_others):
+            raise _PageHeldUp(group, users)
+        if users and not self._context.dry_run:
+            await self._portion.adapt(transaction, users)
+        return page
+
+    async def _are_any_still_there(self, transaction: Session, users: list[int]) -> bool:
+        return bool(users) and bool(await transaction.rows(still_there, user_ids=users))
+
+    async def _hold(self, transaction: Session, user_id: int) -> None:
+        try:
+            await transaction.run(hold_user, user_id=user_id)
+        except LockTimeoutError as error:
+            raise LockTimeoutError(
+                f"waited {LOCK_PATIENCE} for user {user_id}, whose row another session keeps locked: the next run goes "
+                "on",
+                sqlstate=error.sqlstate,
+            ) from None
+
+    async def _decide(self, transaction: Session, group: Group, last_user: int, users: int) -> FanOutPage:
         try:
             return await transaction.row(
                 fan_out_page,
@@ -285,6 +356,8 @@ class PageDecisions:
             if not users:
                 raise
             raise _PageTimedOut(group, last_user, users) from None
+        except ConflictError as conflict:
+            raise _PageHeldUp(group, users, conflict) from None
 
     async def _advance(
         self, transaction: Session, event_ids: tuple[int, ...], last_user: int, *, completed: bool

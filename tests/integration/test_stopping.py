@@ -207,8 +207,8 @@ async def test_the_fan_out_ends_between_pages(
 ):
     """What is done stands, the counts say why, and the next run goes on (SPEC B-2)."""
     for limit in ("SMALLEST_PAGE", "LARGEST_PAGE"):
-        monkeypatch.setattr(f"alerts_engine.phases.pages.{limit}", 1)
-    for _ in range(5):
+        monkeypatch.setattr(f"alerts_engine.phases.pages.{limit}", 2)
+    for _ in range(9):
         add_user(db)
     add_event(db)
     made = []
@@ -225,7 +225,7 @@ async def test_the_fan_out_ends_between_pages(
             await fan_out(context, counts)
         assert (counts.stopped_early, counts.stop_reason) == (True, reason)
         made.append(counts.deliveries_created)
-    assert made == [2, 2, 1]
+    assert made == [4, 4, 1]
     assert db.execute("SELECT FROM alert_events WHERE fanout_completed_at IS NULL").rowcount == 0
 
 

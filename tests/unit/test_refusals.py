@@ -29,7 +29,7 @@ def test_each_member_is_counted_under_its_name():
     counts = FanOutCounts()
     refusals = {reason.value: number for number, reason in enumerate(Refusal, start=1)}
     for _ in range(2):
-        counts.add(FanOutPage(10, 0, 0, refusals, 0, None, None))
+        counts.add(FanOutPage(10, 0, 0, refusals, 0, [], None, None))
     told = counts.as_counts()
     assert {name for name in told if name.startswith("deliveries_skipped_")} == SPECIFIED
     assert [told[reason.count_name] for reason in Refusal] == [2 * number for number in refusals.values()]
