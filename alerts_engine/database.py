@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,18 +15,22 @@ import asyncpg
 from alerts_engine.database_errors import CONNECT, CONNECT_TIMEOUT_SECONDS, LOST, RULE, as_our_errors
 from alerts_engine.database_rows import row_maker
 from alerts_engine.database_url import Target, target_of
-from alerts_engine.errors import AlertsEngineError, NotFoundError, NotOpenError, PoolerError
+from alerts_engine.errors import AlertsEngineError, DatabaseUnreachableError, NotFoundError, NotOpenError, PoolerError
 from alerts_engine.server_errors import SAID_BY_POOLER
 from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from alerts_engine.statements import Definition, Statement
+
+    _Acquire = Callable[[], Awaitable[asyncpg.Connection]]
 
 Row = TypeVar("Row")
 _COMMAND_TIMEOUT_SECONDS = 300.0
 _GIVE_BACK_TIMEOUT_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 0.5
+"""Whether the server has room again, when nothing of ours comes back."""
 _NOWHERE = Target()
 
 
@@ -150,31 +154,91 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, target: Target = _NOWHERE) -> None:
         self._pool = pool
         self._target = target
+        self._came_back = asyncio.Event()
+        self._giving_back: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """One connection for as long as the block runs; nothing of the session outlasts it, such as its locks."""
-        async with self._lent() as connection:
+        async with self._session(self._acquire_in_time) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(self, acquire: _Acquire) -> AsyncIterator[Session]:
+        async with self._lent(acquire) as connection:
             try:
                 yield Session(connection, self._target)
             finally:
                 await _reset(connection)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
+    async def _lent(self, acquire: _Acquire | None = None) -> AsyncIterator[asyncpg.Connection]:
         """A connection as it comes, and goes: our own statements leave nothing behind that had to be reset."""
         if self._pool.is_closing():
             raise NotOpenError("the engine is closed, and its connections with it: open it again with 'async with'")
         with as_our_errors(CONNECT, self._target):
-            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
+            connection = await (acquire or self._acquire_in_time)()
         try:
             yield connection
         finally:
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: asyncpg.Connection) -> None:
+        try:
+            await self._pool.release(connection, timeout=_GIVE_BACK_TIMEOUT_SECONDS)
+        except Exception:  # noqa: BLE001 - whatever a dead connection raises here, what it was for is over
+            with suppress(Exception):
+                connection.terminate()
+        finally:
+            self._came_back.set()
+
+    async def _acquire_in_time(self) -> asyncpg.Connection:
+        """A connection; one that comes back, where the server has no room for another one.
+
+        Raises what the server said when none came back.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CONNECT_TIMEOUT_SECONDS
+        while True:
+            self._came_back.clear()
             try:
-                await self._pool.release(connection, timeout=_GIVE_BACK_TIMEOUT_SECONDS)
-            except Exception:  # noqa: BLE001 - whatever a dead connection raises here, what it was for is over
-                with suppress(Exception):
-                    connection.terminate()
+                async with asyncio.timeout_at(deadline):
+                    return await self._acquire()
+            except asyncpg.TooManyConnectionsError:
+                if not self._pool.get_size() or loop.time() + _LOOK_AGAIN_SECONDS >= deadline:
+                    raise
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._came_back.wait(), _LOOK_AGAIN_SECONDS)
+
+    async def _acquire(self) -> asyncpg.Connection:
+        """A connection that is not in use, or a new one.
+
+        The pool takes first what came back last, also the place of a connection that could not be made. That may hide
+        one that is idle; so as many are asked for as there are such places, and what is too much is given back.
+        """
+        try:
+            return await self._pool.acquire()
+        except asyncpg.TooManyConnectionsError:
+            if not self._pool.get_idle_size():
+                raise
+        places = self._pool.get_max_size() - self._pool.get_size() + 1
+        acquiring = [asyncio.ensure_future(self._pool.acquire()) for _ in range(places)]
+        try:
+            await asyncio.wait(acquiring, return_when=asyncio.ALL_COMPLETED)
+        except asyncio.CancelledError:
+            for one in acquiring:
+                one.add_done_callback(self._give_back_soon)
+            raise
+        made = [one.result() for one in acquiring if one.exception() is None]
+        for more in made[1:]:
+            await self._give_back(more)
+        return made[0] if made else acquiring[0].result()
+
+    def _give_back_soon(self, acquired: asyncio.Future[asyncpg.Connection]) -> None:
+        if not acquired.cancelled() and acquired.exception() is None:
+            giving_back = asyncio.ensure_future(self._give_back(acquired.result()))
+            self._giving_back.add(giving_back)
+            giving_back.add_done_callback(self._giving_back.discard)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -183,11 +247,13 @@ class Database:
 
     @asynccontextmanager
     async def spare_transaction(self) -> AsyncIterator[Session | None]:
-        if self._pool.get_size() - self._pool.get_idle_size() >= self._pool.get_max_size():
-            yield None
-        else:
-            async with self.transaction() as session:
-                yield session
+        async with AsyncExitStack() as stack:
+            session = None
+            if self._pool.get_size() - self._pool.get_idle_size() < self._pool.get_max_size():
+                with suppress(DatabaseUnreachableError):  # such as too many connections
+                    spare = await stack.enter_async_context(self._session(self._acquire))
+                    session = await stack.enter_async_context(spare.transaction())
+            yield session
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         async with self._lent() as connection:

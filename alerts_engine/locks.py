@@ -98,6 +98,22 @@ async def phase_lock(database: Database, phase: Phase) -> AsyncIterator[PhaseLoc
                 await session.row(unlock, key=key)
 
 
+@asynccontextmanager
+async def dry_run_lock(session: Session, phase: Phase) -> AsyncIterator[PhaseLock | None]:
+    """The same on the dry run's own connection, which nobody needs to watch: without it there is no dry run."""
+    key = PHASE_KEYS[phase]
+    if not (await session.row(try_lock, key=key)).held:
+        yield None
+        return
+    lock = PhaseLock()
+    session.on_close(lock.lost.set)
+    try:
+        yield lock
+    finally:
+        with suppress(AlertsEngineError):
+            await session.row(unlock, key=key)
+
+
 async def _watch(session: Session, key: int, lock: PhaseLock) -> None:
     """Notice a connection that died in silence, and a pooler that lends the lock's connection to others."""
     while not lock.lost.is_set():

@@ -12,7 +12,7 @@ import structlog
 
 from alerts_engine.database import database_now
 from alerts_engine.errors import AlertsEngineError, DatabaseError, SchemaError, SettingsError
-from alerts_engine.locks import phase_lock
+from alerts_engine.locks import dry_run_lock, phase_lock
 from alerts_engine.phases.build_digests import DigestCounts, build_digests
 from alerts_engine.phases.context import PhaseContext, Transports, renderer_for
 from alerts_engine.phases.end_in_time import end_in_time
@@ -150,13 +150,13 @@ class Run:
 
         The locks are kept to the end: the rows that only this transaction sees would make real runs wait.
         """
-        async with AsyncExitStack() as locks, self._database.session() as session:
+        async with self._database.session() as session, AsyncExitStack() as locks:
             try:
                 async with session.transaction():
                     for phase in self._request.phase.steps:
                         if self.stopping.is_set():
                             break
-                        lock = await locks.enter_async_context(phase_lock(self._database, phase))
+                        lock = await locks.enter_async_context(dry_run_lock(session, phase))
                         await self._record.add(await self._dry_run_phase(phase, session, lock))
                     raise _Undo
             except _Undo:

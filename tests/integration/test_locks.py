@@ -152,16 +152,16 @@ async def test_a_lock_that_is_lost_in_the_last_step_is_reported(db, database_url
 
 async def test_phase_b_stops_at_the_page_when_its_lock_is_lost(db, database_url, monkeypatch):
     """The two pages that were begun count, and the next run goes on (SPEC L-2, B-2)."""
-    monkeypatch.setattr("alerts_engine.phases.pages.LARGEST_PAGE", 1)
-    monkeypatch.setattr("alerts_engine.phases.pages.SMALLEST_PAGE", 1)
-    users = [add_user(db) for _ in range(3)]
+    monkeypatch.setattr("alerts_engine.phases.pages.LARGEST_PAGE", 2)
+    monkeypatch.setattr("alerts_engine.phases.pages.SMALLEST_PAGE", 2)
+    users = [add_user(db) for _ in range(5)]
     add_event(db)
     kill_the_lock_on(db, "INSERT ON user_alert_deliveries")
     report = await run_phase(database_url, Phase.B)
     assert (report.status, report.error) == ("failed", LOST)
-    assert report.counts["deliveries_created"] == 2
+    assert report.counts["deliveries_created"] == 4
     made = db.execute("SELECT user_id FROM user_alert_deliveries ORDER BY user_id")
-    assert [row.user_id for row in made] == users[:2]
+    assert [row.user_id for row in made] == users[:4]
     db.execute("DROP TRIGGER kill ON user_alert_deliveries")
     assert (await run_phase(database_url, Phase.B)).counts["deliveries_created"] == 1
 
