@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
+SOAK_SECONDS ?= 600
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate chaos wheel lowest
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate chaos soak wheel lowest
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ bench-migrate: $(INSTALLED)  ## what a busy application notices of migrate and o
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos
+
+soak: $(INSTALLED)  ## a night in small, for ten minutes: everything at once, and everybody gets what they should
+	$(BIN)/python -m tests.chaos.soak --seconds $(SOAK_SECONDS)
 
 clean:  ## remove what make and the engine made here
 	test ! -L .alerts-engine/workshop || rm -rf "$$(readlink .alerts-engine/workshop)"
