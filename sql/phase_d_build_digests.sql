@@ -66,6 +66,27 @@ plans AS MATERIALIZED (
     SELECT p.plan, p.digests >= 24 AS hourly_allowed
       FROM jsonb_to_recordset($5) AS p(plan text, digests int4)
 ),
+-- What the batch needs of tables that grow, looked up by arrays of ids: a join of unknown size would read all of them.
+their_events AS MATERIALIZED (
+    SELECT e.id, e.created_at
+      FROM alert_events AS e
+     WHERE e.id = ANY (ARRAY(SELECT DISTINCT t.alert_event_id FROM taken AS t))
+),
+their_users AS MATERIALIZED (
+    SELECT ARRAY(SELECT DISTINCT t.user_id FROM taken AS t) AS ids
+),
+their_plans AS MATERIALIZED (
+    SELECT up.user_id, p.hourly_allowed
+      FROM user_plans AS up
+      JOIN plans AS p ON p.plan = up.plan
+     WHERE up.user_id = ANY ((SELECT ids FROM their_users)::int8[])
+),
+their_settings AS MATERIALIZED (
+    SELECT s.user_id, s.digest_period
+      FROM user_notification_settings AS s
+     WHERE s.digest_period IS NOT NULL
+       AND s.user_id = ANY ((SELECT ids FROM their_users)::int8[])
+),
 pending AS MATERIALIZED (
     -- A moment that no calendar has, such as infinity, would keep everybody's digests from being built.
     SELECT t.id, t.user_id, t.channel,
@@ -73,11 +94,10 @@ pending AS MATERIALIZED (
            CASE WHEN coalesce(s.digest_period, $3) = 'hourly' AND coalesce(p.hourly_allowed, free.hourly_allowed)
                 THEN 'hourly' ELSE 'daily' END AS period
       FROM taken AS t
-      JOIN alert_events AS e ON e.id = t.alert_event_id
+      JOIN their_events AS e ON e.id = t.alert_event_id
       JOIN plans AS free ON free.plan = 'free'
-      LEFT JOIN user_plans AS up ON up.user_id = t.user_id
-      LEFT JOIN plans AS p ON p.plan = up.plan
-      LEFT JOIN user_notification_settings AS s ON s.user_id = t.user_id
+      LEFT JOIN their_plans AS p ON p.user_id = t.user_id
+      LEFT JOIN their_settings AS s ON s.user_id = t.user_id
 ),
 -- Digests that take no more items (D-5); one that an operator lets try afresh still has its error. They are looked up
 -- by their key, however long the history is.
