@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 WORKERS ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate chaos soak wheel lowest
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size chaos soak wheel lowest
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ lowest: $(INSTALLED)  ## run the unit tests on the lowest versions that pyprojec
 
 check: lint wheel  ## everything but the tests
 
-bench: bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate  ## everything that is measured, as ratios side by side
+bench: bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size  ## everything that is measured, as ratios side by side
 
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_fanout
@@ -70,6 +70,9 @@ bench-deletes: $(INSTALLED)  ## fan-out and digests while users are deleted
 
 bench-migrate: $(INSTALLED)  ## what a busy application notices of migrate and of its rollback
 	$(BIN)/python -m tests.bench.bench_migrate
+
+bench-size: $(INSTALLED)  ## what deliveries leave behind in their table and its indexes
+	$(BIN)/python -m tests.bench.bench_size
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos
