@@ -206,6 +206,8 @@ CHECKSUMS = {
     "0017.uncertain_sends.sql": "69b897095b339dfe",
     "0018.uncertain_indexes.rollback.sql": "b6ff4dccc8762eee",
     "0018.uncertain_indexes.sql": "1419374a1dfecfed",
+    "0019.vacuum.rollback.sql": "6520465980e1fa23",
+    "0019.vacuum.sql": "cfa42bf7e41ae2e6",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""
