@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("alerts_engine.build_digests")
 
 BATCH = 20_000
+_FIRST_BATCH = 1_000
+"""Nobody knows at first who is beside; without anybody, eight batches later they are full."""
 _PARTS = 10
 """A batch that took too long is followed by one of a tenth."""
 _ROUNDS_WITHOUT_PROGRESS = 5
@@ -101,7 +103,7 @@ class _Batches:
         self._context = context
         self._plans = plans
         self._size = BATCH
-        self._portion = Portion()
+        self._portion = Portion(_FIRST_BATCH)
         self._timed_out = 0
         self._conflicts = 0
         self._passed_over: list[int] = []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _SHRINK, _GROW = 4, 1.5
 _FIRST, _LARGEST = 5_000, 20_000
-"""Nobody knows at first who is beside."""
+"""Nobody knows at first who is beside. A fan-out to ten thousand users is then one pair of pages."""
 
 
 @dataclass(frozen=True, slots=True)
