@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime  # noqa: TC003 - row types are read at run time
@@ -13,20 +12,29 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import asyncpg
 
 from alerts_engine.database_errors import CONNECT, CONNECT_TIMEOUT_SECONDS, LOST, RULE, as_our_errors
-from alerts_engine.database_rows import row_maker
+from alerts_engine.database_rows import parsed, row_maker
 from alerts_engine.database_url import Target, target_of
-from alerts_engine.errors import AlertsEngineError, DatabaseUnreachableError, NotFoundError, NotOpenError, PoolerError
+from alerts_engine.errors import (
+    AlertsEngineError,
+    DatabaseUnreachableError,
+    NotFoundError,
+    NotOpenError,
+    PoolerError,
+    SettingsError,
+)
 from alerts_engine.server_errors import SAID_BY_POOLER
 from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from alerts_engine.statements import Definition, Statement
 
     _Acquire = Callable[[], Awaitable[asyncpg.Connection]]
 
 Row = TypeVar("Row")
+Connection, Pool = asyncpg.Connection, asyncpg.Pool
+"""As an application has them."""
 _COMMAND_TIMEOUT_SECONDS = 300.0
 _GIVE_BACK_TIMEOUT_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.5
@@ -78,6 +86,7 @@ class Session:
     def __init__(self, connection: asyncpg.Connection, target: Target = _NOWHERE) -> None:
         self._connection = connection
         self._target = target
+        self._listeners: list[Callable[[Any], None]] = []
 
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = row_maker(statement.row)  # type: ignore[arg-type]
@@ -89,8 +98,8 @@ class Session:
         if definition.fresh_plan:
             # Prepared for this once: PostgreSQL plans the first executions of a statement for their values.
             prepared = await self._connection.prepare(definition.text)
-            return list(await prepared.fetch(*arguments, timeout=definition.limit_seconds))
-        return list(await self._connection.fetch(definition.text, *arguments, timeout=definition.limit_seconds))
+            return list(await prepared.fetch(*arguments, timeout=_limit(definition)))
+        return list(await self._connection.fetch(definition.text, *arguments, timeout=_limit(definition)))
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return _only(await self.rows(statement, **values), statement)
@@ -98,7 +107,7 @@ class Session:
     async def run(self, statement: Statement[None], **values: Any) -> None:
         definition = statement.definition
         with _noted(definition.name), as_our_errors(definition.name, self._target):
-            await self._connection.execute(definition.text, *definition.bind(values), timeout=definition.limit_seconds)
+            await self._connection.execute(definition.text, *definition.bind(values), timeout=_limit(definition))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -118,12 +127,22 @@ class Session:
         with _noted(RULE), as_our_errors(RULE, self._target):
             prepared = await self._connection.prepare(text)
             types = [parameter.name for parameter in prepared.get_parameters()]
-            columns = tuple(column.name for column in prepared.get_attributes())
-            return Selection(columns, await prepared.cursor(*arguments(types)), self._target)
+            return Selection(prepared.get_attributes(), await prepared.cursor(*arguments(types)), self._target)
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the connection ends, whoever ended it."""
-        self._connection.add_termination_listener(lambda _: callback())
+        """Call ``callback`` when the connection ends during this session, whoever ended it."""
+
+        def listener(_: Any) -> None:
+            callback()
+
+        self._listeners.append(listener)
+        self._connection.add_termination_listener(listener)
+
+    def forget_listeners(self) -> None:
+        """The session is over; its connection goes on, with another session."""
+        for listener in self._listeners:
+            with suppress(asyncpg.InterfaceError):  # it has ended, and told them
+                self._connection.remove_termination_listener(listener)
 
     async def describe(self, statement: Statement[Any]) -> tuple[list[str], list[tuple[str, str]]]:
         """PostgreSQL's own view of a statement: the types of its parameters, the names and types of its columns."""
@@ -137,15 +156,23 @@ class Session:
 class Selection:
     """The rows of a SELECT that has begun; only as many as are asked for leave the server."""
 
-    def __init__(self, columns: tuple[str, ...], cursor: asyncpg.cursor.Cursor, target: Target) -> None:
-        self.columns = columns
+    def __init__(self, attributes: Sequence[asyncpg.Attribute], cursor: asyncpg.cursor.Cursor, target: Target) -> None:
+        self.columns = tuple(attribute.name for attribute in attributes)
+        self._json = [place for place, one in enumerate(attributes) if one.type.name in {"json", "jsonb"}]
         self._cursor = cursor
         self._target = target
 
     async def next_rows(self, most: int) -> list[tuple[Any, ...]]:
         """Up to ``most`` rows more; none at the end."""
         with _noted(RULE), as_our_errors(RULE, self._target):
-            return [tuple(record) for record in await self._cursor.fetch(most)]
+            return [self._plain(record) for record in await self._cursor.fetch(most)]
+
+    def _plain(self, record: asyncpg.Record) -> tuple[Any, ...]:
+        values = list(record)
+        for place in self._json:
+            with suppress(ValueError):  # an application's codec has made something else of it
+                values[place] = parsed(values[place])
+        return tuple(values)
 
 
 class Database:
@@ -166,10 +193,12 @@ class Database:
     @asynccontextmanager
     async def _session(self, acquire: _Acquire) -> AsyncIterator[Session]:
         async with self._lent(acquire) as connection:
+            session = Session(connection, self._target)
             try:
-                yield Session(connection, self._target)
+                yield session
             finally:
-                await _reset(connection)
+                session.forget_listeners()
+                await or_terminate(connection, lambda: connection.reset(timeout=_GIVE_BACK_TIMEOUT_SECONDS))
 
     @asynccontextmanager
     async def _lent(self, acquire: _Acquire | None = None) -> AsyncIterator[asyncpg.Connection]:
@@ -266,6 +295,15 @@ class Database:
         async with self._lent() as connection:
             await Session(connection, self._target).run(statement, **values)
 
+    def check_room(self, connections: int) -> None:
+        """Raise :class:`SettingsError` when the pool never has so many connections: a run would wait for itself."""
+        most = self._pool.get_max_size()
+        if most < connections:
+            raise SettingsError(
+                f"the pool has {most} connections at most, and this run needs {connections}: give the engine a larger "
+                "pool, or none at all"
+            )
+
     async def is_direct(self) -> bool:
         """Whether the server itself answers; a pooler in between makes up the process id of the handshake."""
         async with self._lent() as connection:
@@ -273,12 +311,12 @@ class Database:
             return bool(answer.pid == connection.get_server_pid())
 
 
-async def _reset(connection: asyncpg.Connection) -> None:
-    """End what the session had; a connection on which that fails, or takes too long, is not used again."""
+async def or_terminate(connection: asyncpg.Connection, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Do what must be done before somebody else gets the connection; where that fails, nobody gets it."""
     try:
-        resetting = asyncio.ensure_future(connection.reset(timeout=_GIVE_BACK_TIMEOUT_SECONDS))
-        resetting.add_done_callback(_ask_for_its_error)
-        await asyncio.shield(resetting)
+        doing = asyncio.ensure_future(work())
+        doing.add_done_callback(_ask_for_its_error)
+        await asyncio.shield(doing)
     except BaseException as error:
         with suppress(Exception):
             connection.terminate()
@@ -286,7 +324,7 @@ async def _reset(connection: asyncpg.Connection) -> None:
             raise
 
 
-def _ask_for_its_error(done: asyncio.Future[None]) -> None:
+def _ask_for_its_error(done: asyncio.Future[Any]) -> None:
     """Nobody else may: whoever waited for it may have been cancelled meanwhile."""
     if not done.cancelled():
         done.exception()
@@ -324,7 +362,6 @@ async def _open(url: str, target: Target, most_connections: int) -> asyncpg.Pool
                 max_size=most_connections,
                 timeout=CONNECT_TIMEOUT_SECONDS,
                 command_timeout=_COMMAND_TIMEOUT_SECONDS,
-                init=_prepare_connection,
                 reset=_leave_as_is,
                 server_settings={"TimeZone": "UTC", "application_name": "alerts-engine"},
             )
@@ -351,13 +388,13 @@ async def _refused_transaction(url: str, target: Target) -> PoolerError | None:
     return None
 
 
-async def _prepare_connection(connection: asyncpg.Connection) -> None:
-    for type_name in ("json", "jsonb"):
-        await connection.set_type_codec(type_name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-
-
 async def _leave_as_is(_connection: asyncpg.Connection) -> None:
     """Spare each statement a round trip; asyncpg has ended an open transaction by then."""
+
+
+def _limit(definition: Definition) -> float:
+    """Always given: an application's connection may have another limit of its own."""
+    return definition.limit_seconds or _COMMAND_TIMEOUT_SECONDS
 
 
 def _only(rows: list[Row], statement: Statement[Row]) -> Row:

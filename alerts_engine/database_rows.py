@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from enum import EnumType
 from functools import cache
 from types import NoneType, UnionType
@@ -31,7 +32,14 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
         plain = get_origin(kind) or kind
         if isinstance(plain, EnumType) or plain is tuple:
             return lambda value: None if value is None else plain(value)
+        if plain in {dict, list}:
+            return parsed
     return None
+
+
+def parsed(value: Any) -> Any:
+    """JSON as values. Statements return it as text, so that a connection's codecs do not matter."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:

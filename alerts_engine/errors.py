@@ -87,6 +87,14 @@ class LockLostError(AlertsEngineError):
     """The connection that holds a phase's lock died; another runner may have taken over (SPEC L-2)."""
 
 
+class EventError(AlertsEngineError):
+    """An event cannot be published as it is; ``field`` is the field of :class:`NewEvent` that must change."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class RuleError(AlertsEngineError):
     """A phase-A rule cannot be read, run or understood (SPEC A-5)."""
 

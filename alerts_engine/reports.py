@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from alerts_engine.types import Phase
+
+
+Counts = TypeVar("Counts")
+_NOT_IN_JSON = {"json": False}
+"""For a field that says what another one says."""
 
 
 class RunStatus(StrEnum):
@@ -47,6 +52,8 @@ class PhaseReport:
     counts: dict[str, Any]
     """The phase's counts under the names of the specification, as JSON has them."""
     error: str | None
+    typed_counts: object = field(default=None, repr=False, compare=False, metadata=_NOT_IN_JSON)
+    """The same counts as a dataclass: see :meth:`RunReport.counts_as`."""
 
     @classmethod
     def of(
@@ -57,6 +64,7 @@ class PhaseReport:
         *,
         locked: bool,
         counts: dict[str, Any] | None = None,
+        typed_counts: object = None,
         error: str | None = None,
         reason: PhaseSkip | None = None,
     ) -> PhaseReport:
@@ -64,7 +72,17 @@ class PhaseReport:
         status = RunStatus.FAILED if error else RunStatus.SKIPPED if reason else RunStatus.SUCCESS
         duration_ms = milliseconds(started_at, finished_at)
         return cls(
-            phase, status, locked, reason is not None, reason, started_at, finished_at, duration_ms, counts or {}, error
+            phase=phase,
+            status=status,
+            locked=locked,
+            skipped=reason is not None,
+            reason=reason,
+            started_at=started_at,
+            finished_at=finished_at,
+            duration_ms=duration_ms,
+            counts=counts or {},
+            error=error,
+            typed_counts=typed_counts,
         )
 
 
@@ -82,6 +100,19 @@ class RunReport:
     phases: tuple[PhaseReport, ...]
     warnings: tuple[str, ...] = ()
     """What may cost somebody an alert, although the run succeeded (SPEC CLI-6c)."""
+
+    def counts_as(self, kind: type[Counts]) -> Counts | None:
+        """The counts of one phase with their types; ``None`` where the phase did not run.
+
+        ``kind`` is ``GenerateCounts`` (phase A), ``FanOutCounts`` (B), ``DigestCounts`` (D) or ``SendCounts`` (C).
+
+        >>> report = run(engine.run())
+        >>> sent = report.counts_as(SendCounts)
+        >>> sent.sent, sent.failed, sent.by_channel["email"].sent
+        (1, 0, 1)
+        """
+        found = (phase.typed_counts for phase in self.phases)
+        return next((counts for counts in found if isinstance(counts, kind)), None)
 
     @property
     def error(self) -> str | None:
@@ -110,7 +141,8 @@ def to_json(value: Any) -> Any:
     form, such as a secret.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        names = (*(field.name for field in fields(value)), *getattr(value, "JSON_ALSO", ()))
+        shown = (one.name for one in fields(value) if one.metadata.get("json", True))
+        names = (*shown, *getattr(value, "JSON_ALSO", ()))
         return {name: to_json(getattr(value, name)) for name in names}
     for kinds, form in _FORMS:
         if isinstance(value, kinds):

@@ -26,10 +26,11 @@ from alerts_engine.run_record import RunRecord
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import check_session_locks
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
+from alerts_engine.tracing import span
 from alerts_engine.types import EARLIEST_NOW, LATEST_NOW, MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from datetime import datetime
 
     from alerts_engine.database import Database, Session
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from alerts_engine.phases.context import Progress
     from alerts_engine.phases.counts import PhaseCounts
     from alerts_engine.settings import Settings
+    from alerts_engine.types import SendOutcome
 
 log = structlog.get_logger("alerts_engine")
 
@@ -82,6 +84,7 @@ class Run:
         stopping: asyncio.Event,
         progress: Progress,
         pace: float,
+        on_outcome: Callable[[SendOutcome], None],
     ) -> None:
         """``stopping`` ends the run early (SPEC CLI-7); the other arguments are those of the engine."""
         self.run_id = uuid4()
@@ -91,6 +94,7 @@ class Run:
         self._request = request
         self._progress = progress
         self._pace = pace
+        self._on_outcome = on_outcome
         seconds = settings.max_run_seconds
         self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         self._record = RunRecord(database, settings, self.run_id, dry_run=request.dry_run)
@@ -177,15 +181,18 @@ class Run:
         context = self._context(database, lock, started_at)
         counts, work = await self._work_of(phase, context)
         error = None
-        with structlog.contextvars.bound_contextvars(phase=str(phase)):
+        with structlog.contextvars.bound_contextvars(phase=str(phase)), span("phase", phase=phase) as note:
             try:
                 await end_in_time(work, context, self._grace_seconds(phase))
             except AlertsEngineError as caught:
                 if self._request.dry_run and isinstance(caught, DatabaseError | SchemaError):
                     raise
                 error = self._record.in_words(caught)
+            note({"failed": error is not None, **counts.as_counts()})
         finished_at = await self._record.last_known(started_at)
-        return PhaseReport.of(phase, started_at, finished_at, locked=True, counts=counts.as_counts(), error=error)
+        return PhaseReport.of(
+            phase, started_at, finished_at, locked=True, counts=counts.as_counts(), typed_counts=counts, error=error
+        )
 
     def _grace_seconds(self, phase: Phase) -> float:
         """How long ``phase`` may take to end once it must; C lets sends finish, and then writes what came of them."""
@@ -208,6 +215,7 @@ class Run:
             deadline=self._deadline,
             progress=self._progress,
             pace=self._pace,
+            on_outcome=self._on_outcome,
             warnings=self._record.warnings,
         )
 

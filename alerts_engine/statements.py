@@ -6,6 +6,7 @@ plain SQL with ``$n``, so that they run under ``psql`` and ``EXPLAIN`` as they s
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -35,6 +36,10 @@ class Parameter:
     name: str
     type: str
 
+    def encode(self, value: Any) -> Any:
+        """``value`` as asyncpg takes it, whatever codecs the connection has: JSON goes as text."""
+        return json.dumps(value) if self.type == "json_text" and value is not None else value
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -58,7 +63,7 @@ class Definition:
         if names != values.keys():
             missing, extra = names - values.keys(), values.keys() - names
             raise StatementError(f"{self.file}: {self.name}: missing {sorted(missing)}, not declared {sorted(extra)}")
-        return [values[parameter.name] for parameter in self.parameters]
+        return [parameter.encode(values[parameter.name]) for parameter in self.parameters]
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,18 @@ Outcome = Sent | Retry | Failed | Skipped | ChannelDown | Uncertain
 
 
 @dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """What became of one message, for :meth:`AlertsEngine.on_outcome`; neither where it went nor what it said."""
+
+    source: str
+    """``deliveries`` or ``digests``."""
+    row_id: int
+    """The delivery's or the digest's id."""
+    channel: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class SendResult:
     """What one call of a provider came to."""
 

@@ -30,11 +30,11 @@ TRUNCATE users, user_plans, user_alert_prefs, user_alert_quotas, user_notificati
 
 -- name: add_audience
 -- The demo's users with their plans, preferences and settings.
---   $1 audience  jsonb  a list of DemoUser
+--   $1 audience json_text a list of DemoUser
 -- returns: nothing
 WITH audience AS MATERIALIZED (
     SELECT a.*
-      FROM jsonb_to_recordset($1) AS a(
+      FROM jsonb_to_recordset($1::text::jsonb) AS a(
                email text, telegram_chat_id text, phone_number text, email_verified bool, plan text,
                digest_only bool, digest_period text, channels_off text[], prefs jsonb)
 ),
@@ -74,11 +74,11 @@ SELECT u.id, off.channel, FALSE
 
 -- name: add_events
 -- One day's news, each with its score.
---   $1 events  jsonb  a list of EventRow, each with the fields of its RiskEventRow
+--   $1 events json_text a list of EventRow, each with the fields of its RiskEventRow
 -- returns: nothing
 WITH news AS MATERIALIZED (
     SELECT n.*
-      FROM jsonb_to_recordset($1) AS n(
+      FROM jsonb_to_recordset($1::text::jsonb) AS n(
                title text, source_name text, source_url text, category text, region text, severity_score int4,
                event_time timestamptz, inserted_at timestamptz, ai_summary text,
                base_severity int4, ai_confidence float8, weighted_score float8)
@@ -99,17 +99,17 @@ SELECT e.id, n.region, n.category, n.base_severity, n.ai_confidence, n.weighted_
 -- name: add_scores
 -- One day's risk scores.
 --   $1 calculated_at  timestamptz
---   $2 indices        jsonb        a list of IndexRow
---   $3 asset_risks    jsonb        a list of AssetRiskRow
+--   $2 indices        json_text    a list of IndexRow
+--   $3 asset_risks    json_text    a list of AssetRiskRow
 -- returns: nothing
 WITH regions AS (
     INSERT INTO risk_indices (region, window_days, risk_score, trend, calculated_at)
     SELECT i.region, i.window_days, i.risk_score, i.trend, $1::timestamptz AT TIME ZONE 'UTC'
-      FROM jsonb_to_recordset($2) AS i(region text, window_days int4, risk_score float8, trend text)
+      FROM jsonb_to_recordset($2::text::jsonb) AS i(region text, window_days int4, risk_score float8, trend text)
 )
 INSERT INTO asset_risk (asset, region, window_days, risk_score, direction, calculated_at)
 SELECT a.asset, a.region, a.window_days, a.risk_score, a.direction, $1::timestamptz AT TIME ZONE 'UTC'
-  FROM jsonb_to_recordset($3) AS a(asset text, region text, window_days int4, risk_score float8, direction text);
+  FROM jsonb_to_recordset($3::text::jsonb) AS a(asset text, region text, window_days int4, risk_score float8, direction text);
 
 -- name: count_rows
 -- What the database holds in the end.

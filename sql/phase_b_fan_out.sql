@@ -133,10 +133,10 @@ SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u
 --   $3 last_user  int8         and ends with this one
 --   $4 now        timestamptz
 --   $5 time_zone  text         whose day the quotas count
---   $6 plans      jsonb        what resolve_plans returned
+--   $6 plans      json_text    what resolve_plans returned
 --   $7 allowlist  int8[]       NULL: everybody
 --   $8 record     bool
---   $9 channels   jsonb        [{channel, bit, has_digests}, …]: the registry's, at most eight
+--   $9 channels   json_text    [{channel, bit, has_digests}, …]: the registry's, at most eight
 -- returns: FanOutPage, one
 -- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
 -- locks: key share on the recipients (skip locked) and on the events; it stops the application from deleting them alone
@@ -159,11 +159,11 @@ WITH day AS (
 ),
 plans AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY p.plan)::int4 AS number, p.*
-      FROM jsonb_to_recordset($6)
+      FROM jsonb_to_recordset($6::text::jsonb)
            AS p(plan text, per_day jsonb, digests int4, alert_types text[])
 ),
 channels AS MATERIALIZED (
-    SELECT c.* FROM jsonb_to_recordset($9) AS c(channel text, bit int4, has_digests bool)
+    SELECT c.* FROM jsonb_to_recordset($9::text::jsonb) AS c(channel text, bit int4, has_digests bool)
 ),
 events AS MATERIALIZED (
     SELECT e.id, e.alert_type, e.fanout_position, e.cooldown_key, e.created_at,
@@ -223,7 +223,7 @@ switched_off AS (
      GROUP BY c.user_id
 ),
 people AS NOT MATERIALIZED (
-    SELECT u.id, alert_missing_destinations(u, $9) AS missing
+    SELECT u.id, alert_missing_destinations(u, $9::text::jsonb) AS missing
       FROM users AS u
      WHERE u.id > $2::int8
        AND u.id <= $3::int8
@@ -632,7 +632,7 @@ explained_preferences AS (
 SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS users_considered,
        made.deliveries - made.digests AS created_instant,
        made.digests AS created_digest,
-       (SELECT coalesce(jsonb_object_agg(r.reason, r.count), '{}')
+       (SELECT coalesce(jsonb_object_agg(r.reason, r.count), '{}')::text
           FROM (SELECT reason, sum(count)::int8 AS count FROM refusals GROUP BY reason) AS r) AS refusals,
        outside.pairs AS users_skipped_allowlist,
        ARRAY(SELECT d.user_id::int8
@@ -640,8 +640,8 @@ SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS use
               WHERE $8
                 AND d.reason IS NULL
                 AND NOT EXISTS (SELECT FROM recipients AS r WHERE r.id = d.user_id)) AS held_by_others,
-       explained.decisions,
-       explained_preferences.preferences
+       explained.decisions::text,
+       explained_preferences.preferences::text
   FROM made, outside_allowlist AS outside, explained, explained_preferences;
 
 -- name: advance_fan_out

@@ -38,7 +38,7 @@ SELECT d.id::int8 AS id
 --   $2 time_zone   text
 --   $3 period      text         for users who chose none
 --   $4 grace       interval     from the end of the window until the digest is due
---   $5 plans       jsonb        what resolve_plans returned
+--   $5 plans       json_text    what resolve_plans returned
 --   $6 batch       int8         most deliveries to take
 --   $7 horizon     interval     how far beyond an event's day a window is looked for: whole days, at least 3
 --   $8 channels    text[]       those that have digests
@@ -64,7 +64,7 @@ WITH RECURSIVE taken AS MATERIALIZED (
 ),
 plans AS MATERIALIZED (
     SELECT p.plan, p.digests >= 24 AS hourly_allowed
-      FROM jsonb_to_recordset($5) AS p(plan text, digests int4)
+      FROM jsonb_to_recordset($5::text::jsonb) AS p(plan text, digests int4)
 ),
 -- What the batch needs of tables that grow, looked up by arrays of ids: a join of unknown size would read all of them.
 their_events AS MATERIALIZED (

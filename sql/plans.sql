@@ -2,8 +2,8 @@
 
 -- name: resolve_plans
 -- One row a plan: the active row of plan_settings where there is one, else the built-in plan.
---   $1 built_in jsonb    [{plan, per_day: {channel: number or null, …}, digests, alert_types}, …]
---   $2 channels text[]   the registry's
+--   $1 built_in json_text [{plan, per_day: {channel: number or null, …}, digests, alert_types}, …]
+--   $2 channels text[]    the registry's
 -- returns: Plan, many
 -- again: safe; reads only
 WITH configured AS (
@@ -37,13 +37,13 @@ SELECT plan_code AS plan,
                    WHEN p.delivery_config -> c.channel -> 'enabled' = 'true' THEN
                         CASE WHEN p.delivery_config -> c.channel -> 'send_all' = 'true' THEN p.per_day ELSE p.email END
                END)
-          FROM unnest($2::text[]) AS c(channel)) AS per_day,
+          FROM unnest($2::text[]) AS c(channel))::text AS per_day,
        greatest(1, p.per_day / 4) AS digests,
        p.alert_types
   FROM configured AS p
  UNION ALL
-SELECT b.plan, b.per_day, b.digests, b.alert_types
-  FROM jsonb_to_recordset($1)
+SELECT b.plan, b.per_day::text, b.digests, b.alert_types
+  FROM jsonb_to_recordset($1::text::jsonb)
        AS b(plan text, per_day jsonb, digests int4, alert_types text[])
  WHERE b.plan NOT IN (SELECT plan_code FROM configured)
  ORDER BY plan;

@@ -32,25 +32,25 @@ VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
 --   $4 started_at    timestamptz
 --   $5 finished_at   timestamptz
 --   $6 duration_ms   int8
---   $7 counts        jsonb
+--   $7 counts        json_text
 --   $8 error_summary text
 -- returns: nothing
 -- limit: 20 s
 INSERT INTO alerts_engine_run_items
        (run_id, phase, status, started_at, finished_at, duration_ms, counts, error_summary)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8);
 
 -- name: close_run
 -- A run has ended.
 --   $1 run_id        uuid
 --   $2 status        text
 --   $3 duration_ms   int8
---   $4 counts        jsonb
+--   $4 counts        json_text
 --   $5 error_summary text
 -- returns: nothing
 -- limit: 20 s
 UPDATE alerts_engine_runs
-   SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4, error_summary = $5
+   SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4::text::jsonb, error_summary = $5
  WHERE run_id = $1;
 
 -- name: close_interrupted
@@ -70,8 +70,8 @@ UPDATE alerts_engine_runs
 -- The newest runs first.
 --   $1 most int8
 -- returns: RunRow, many
-SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
-       r.error_summary, r.git_sha, r.dry_run
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status,
+       r.counts::text, r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
  ORDER BY r.started_at DESC, r.id DESC
  LIMIT $1;
@@ -80,8 +80,8 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 -- One run.
 --   $1 run_id uuid
 -- returns: RunRow, many
-SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
-       r.error_summary, r.git_sha, r.dry_run
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status,
+       r.counts::text, r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
  WHERE r.run_id = $1;
 
@@ -89,7 +89,7 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 -- The phases of some runs, in the order in which they ran. Of a run that was killed they are all there is.
 --   $1 run_ids uuid[]
 -- returns: RecordedPhase, many
-SELECT i.run_id, i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts, i.error_summary
+SELECT i.run_id, i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.counts::text, i.error_summary
   FROM alerts_engine_run_items AS i
  WHERE i.run_id = ANY ($1)
  ORDER BY i.started_at, i.id;

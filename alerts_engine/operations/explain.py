@@ -12,7 +12,7 @@ from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.pages import fan_out_page
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.statements import statement
-from alerts_engine.types import Kind, Refusal, Status
+from alerts_engine.types import FailureKind, Kind, Refusal, Status
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
@@ -36,6 +36,16 @@ class Verdict(StrEnum):
 
 Answer = Verdict | Refusal
 """``deliver``, or the first reason against it (SPEC B-4), for one event, user and channel."""
+
+
+class Condition(StrEnum):
+    """What a preference row asks of an event (SPEC B-4)."""
+
+    ENABLED = "enabled"
+    ALERT_TYPE = "alert_type"
+    REGION = "region"
+    ASSET = "asset"
+    THRESHOLD = "threshold"
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -77,7 +87,7 @@ class DeliveryState:
     status: Status
     attempts: int
     last_error: str | None
-    failure_kind: str | None
+    failure_kind: FailureKind | None
     next_retry_at: datetime | None
     uncertain_since: datetime | None
     """A send began then that may have been accepted (SPEC C-17)."""
@@ -106,8 +116,8 @@ class Preference:
 
     row: PreferenceRow
     cooldown_minutes: int
-    failed_conditions: tuple[str, ...]
-    """Of ``enabled``, ``alert_type``, ``region``, ``asset`` and ``threshold``; none: the row matches."""
+    failed_conditions: tuple[Condition, ...]
+    """None: the row matches."""
 
     @property
     def matches(self) -> bool:
@@ -242,11 +252,11 @@ async def _page_of_one(
 
 
 _CONDITIONS = {
-    "enabled": "enabled",
-    "alert_type": "type_matches",
-    "region": "region_matches",
-    "asset": "asset_matches",
-    "threshold": "threshold_matches",
+    Condition.ENABLED: "enabled",
+    Condition.ALERT_TYPE: "type_matches",
+    Condition.REGION: "region_matches",
+    Condition.ASSET: "asset_matches",
+    Condition.THRESHOLD: "threshold_matches",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from alerts_engine.types import SINCE_HOURS, StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from alerts_engine.channels.base import ChannelAdapter
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alerts_engine.phases.counts import PhaseCounts
     from alerts_engine.rendering import Renderer
     from alerts_engine.settings import Settings
+    from alerts_engine.types import SendOutcome
 
 
 LOCK_PATIENCE, STATEMENT_PATIENCE = "20s", "60s"
@@ -34,6 +35,10 @@ class Progress(Protocol):
 
 def no_progress(_label: str, _done: int, _total: int | None) -> None:
     """Nobody looks."""
+
+
+def nobody_listens(_outcome: SendOutcome) -> None:
+    """No application has asked for outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class PhaseContext:
     progress: Progress = no_progress
     pace: float = 1.0
     """Times the wait that a channel asks for between two messages to one destination."""
+    on_outcome: Callable[[SendOutcome], None] = nobody_listens
+    """Told what became of each message."""
     warnings: list[str] = field(default_factory=list)
     """What the run should say although the phase succeeds (SPEC CLI-6c)."""
 

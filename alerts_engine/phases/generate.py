@@ -13,6 +13,7 @@ from alerts_engine.phases.rules import find_events
 from alerts_engine.statements import rule_files, statement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from alerts_engine.database import Executor
@@ -28,8 +29,11 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class InsertedEvent:
-    id: int
-    event_fingerprint: str
+    """What became of one new event, in the order in which they were given."""
+
+    id: int | None
+    """``None``: another session's, which this statement could not see yet."""
+    is_new: bool
 
 
 @dataclass(slots=True)
@@ -49,7 +53,6 @@ class GenerateCounts(PhaseCounts):
 
 
 insert_events = statement("phase_a_generate", "insert_events", InsertedEvent)
-event_by_fingerprint = statement("phase_a_generate", "event_by_fingerprint", InsertedEvent)
 
 
 async def generate(context: PhaseContext, counts: GenerateCounts) -> None:
@@ -74,18 +77,18 @@ async def _run_rule(context: PhaseContext, rule: RuleFile, counts: GenerateCount
     rule.check()
     zone = context.settings.time_zone
     found = await find_events(context.database, rule, now=context.now, time_zone=zone)
-    inserted = await _insert(context.database, found, context.now)
+    inserted = await insert(context.database, found, context.now)
     own = counts.by_rule.setdefault(rule.name, RuleCounts())
-    own.created = len(inserted)
-    own.skipped_duplicate = len(found) - len(inserted)
+    own.created = sum(event.is_new for event in inserted)
+    own.skipped_duplicate = len(found) - own.created
     counts.events_created += own.created
     counts.events_skipped_duplicate += own.skipped_duplicate
 
 
-async def _insert(
-    database: Executor, events: list[NewEvent], now: datetime, *, tries: int = _TRIES
+async def insert(
+    database: Executor, events: Sequence[NewEvent], now: datetime, *, tries: int = _TRIES
 ) -> list[InsertedEvent]:
-    """Insert what is not known yet."""
+    """Insert what is not known yet, in one statement; each event's fate in the order given (SPEC A-1)."""
     try:
         async with database.transaction() as transaction:
             return await transaction.rows(insert_events, events=[event.as_row() for event in events], now=now)
@@ -93,18 +96,4 @@ async def _insert(
         # A legacy cooldown key that another session has just taken: the next try sees it. A taken id stays taken.
         if error.is_id or tries == 1:
             raise
-        return await _insert(database, events, now, tries=tries - 1)
-
-
-async def publish_event(database: Executor, event: NewEvent, now: datetime) -> tuple[int, bool]:
-    """Insert an application's own event: its id, and whether it is new (A-7). A known one is left as it is."""
-    inserted = await _insert(database, [event], now)
-    if inserted:
-        return inserted[0].id, True
-    row = event.as_row()
-    known = await database.rows(
-        event_by_fingerprint, event_fingerprint=row["event_fingerprint"], cooldown_key=row["cooldown_key"]
-    )
-    if not known:  # it was deleted in between
-        return await publish_event(database, event, now)
-    return known[0].id, False
+        return await insert(database, events, now, tries=tries - 1)

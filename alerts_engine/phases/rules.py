@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.errors import DatabaseError, RuleError, StatementTimeoutError
+from alerts_engine.errors import DatabaseError, EventError, RuleError, StatementTimeoutError
 from alerts_engine.masking import without_values
 from alerts_engine.phases.new_event import COLUMNS, NewEvent
 from alerts_engine.statements import command
@@ -138,5 +138,5 @@ def _check_columns(columns: Sequence[str]) -> None:
 def _event(number: int, row: dict[str, Any]) -> NewEvent:
     try:
         return NewEvent(**row)
-    except RuleError as error:
+    except EventError as error:
         raise RuleError(f"row {number}: {error}") from None

@@ -183,6 +183,9 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment and ``.env``; ``overrides`` are field names with values that come before both.
 
     Raises :class:`SettingsError`: sentences that name every variable that cannot be used, and no values.
+
+    >>> load_settings(max_send_per_run=100).max_send_per_run
+    100
     """
     return Settings(**overrides)
 

@@ -67,7 +67,9 @@ async def test_a_cooldown_key_that_somebody_takes_meanwhile_is_known(legacy, dat
                 with psycopg.connect(database_url, autocommit=True) as observer:
                     while not observer.execute(WAITING).rowcount:  # noqa: ASYNC110 - the database knows
                         await asyncio.sleep(0.01)
-        assert await publishing == (taken, False)
+        published = await publishing
+    assert published.event_id == taken
+    assert not published.created
     assert [row.id for row in legacy.execute("SELECT id FROM alert_events")] == [taken]
 
 

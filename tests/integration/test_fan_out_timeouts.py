@@ -86,9 +86,15 @@ async def _most_rows(url: str, events: list[int], user: int) -> float:
     async with connect(url) as database, database.transaction() as page:
         plans = await plans_as_json(database, settings(url))
         await page.run(pages.begin_page, key=FAN_OUT_KEYS[0], lock_patience="20s", patience="60s")
-        values = [events, user - 1, user, NOW, "Europe/Amsterdam", plans, None, True, channels_as_json()]
+        values = pages.fan_out_page.definition.bind(
+            {
+                "event_ids": events, "after_user": user - 1, "last_user": user, "now": NOW,
+                "time_zone": "Europe/Amsterdam", "plans": plans, "allowlist": None, "record": True,
+                "channels": channels_as_json(),
+            }
+        )  # fmt: skip
         (row,) = await page._connection.fetch(explain, *values)
-    return max(_rows(row[0]))
+    return max(_rows(json.loads(row[0])))
 
 
 def _rows(plan: Any) -> Iterator[float]:

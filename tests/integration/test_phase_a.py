@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alerts_engine import AlertsEngine, NewEvent, Phase
-from alerts_engine.errors import RuleError
+from alerts_engine.errors import EventError
 from tests.support.memory import measured_memory
 from tests.support.world import (
     DAY,
@@ -496,12 +496,13 @@ def outage(**fields: object) -> NewEvent:
 async def test_an_application_publishes_its_own_event_once(db, database_url):
     """New the first time, known the second, and then left as it is (SPEC A-7)."""
     async with AlertsEngine(settings(database_url)) as engine:
-        event, new = await engine.publish(outage(payload={"value": 3, "note": "Köln ☂"}, scope_assets=["gas"]))
+        first = await engine.publish(outage(payload={"value": 3, "note": "Köln ☂"}, scope_assets=["gas"]))
         again = await engine.publish(outage(headline="Changed", severity=1))
-    assert new
-    assert again == (event, False)
+    assert first.created
+    assert not again.created
+    assert again.event_id == first.event_id
     (row,) = events(db)
-    assert (row.id, row.headline, row.severity, row.cooldown_key) == (event, "Outage", 4, "OUTAGE:1")
+    assert (row.id, row.headline, row.severity, row.cooldown_key) == (first.event_id, "Outage", 4, "OUTAGE:1")
     assert row.payload == {"value": 3, "note": "Köln ☂"}
     assert row.fanout_completed_at is None
 
@@ -511,7 +512,9 @@ async def test_publish_finds_the_event_behind_a_legacy_cooldown_key(db, database
     db.execute("CREATE UNIQUE INDEX legacy_cooldown ON alert_events (cooldown_key)")
     known = add_event(db, cooldown_key="outage of today")
     async with AlertsEngine(settings(database_url)) as engine:
-        assert await engine.publish(outage(cooldown_key="outage of today")) == (known, False)
+        published = await engine.publish(outage(cooldown_key="outage of today"))
+    assert published.event_id == known
+    assert not published.created
 
 
 @pytest.mark.parametrize(
@@ -527,6 +530,8 @@ async def test_publish_finds_the_event_behind_a_legacy_cooldown_key(db, database
         ({"body": "half a pair \ud83d"}, "body"),
         ({"alert_type": None}, "alert_type"),
         ({"event_fingerprint": " "}, "event_fingerprint"),
+        ({"event_fingerprint": "☂" * 1000}, "event_fingerprint"),
+        ({"cooldown_key": "k" * 3000}, "cooldown_key"),
         ({"scope_assets": "gas"}, "scope_assets"),
         ({"scope_assets": [None]}, "scope_assets"),
         ({"driver_event_ids": ["1"]}, "driver_event_ids"),
@@ -541,5 +546,6 @@ async def test_publish_finds_the_event_behind_a_legacy_cooldown_key(db, database
 )
 def test_an_event_that_is_none_is_refused_by_name(fields, named):
     """Before anything reaches the database (SPEC A-7)."""
-    with pytest.raises(RuleError, match=f"^{named} must be"):
+    with pytest.raises(EventError, match=f"^{named} must be") as caught:
         outage(**fields)
+    assert caught.value.field == named

@@ -9,6 +9,7 @@ from alerts_engine.channels.base import body_digest
 from alerts_engine.phases.send.claims import HEAD, SOURCES
 from alerts_engine.phases.send.limits import ChannelLimits
 from alerts_engine.phases.send.provider_calls import ProviderCalls
+from alerts_engine.tracing import in_span
 from alerts_engine.types import Envelope, StopReason
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class ChannelSender:
 
     async def _claim_from(self, start: Position, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
         context = self._context
-        return await source.claim(
+        claiming = source.claim(
             context.database,
             self._state.events,
             start,
@@ -135,6 +136,9 @@ class ChannelSender:
             provider=self._adapter.provider,
             key_life=self._adapter.key_life,
             max_attempts=context.settings.max_attempts,
+        )
+        return await in_span(
+            "claim", claiming, lambda rows: {"rows": len(rows)}, channel=self._channel, source=source.name
         )
 
     async def _dispatch(self, source: Source, claimed: list[ClaimedMessage]) -> None:

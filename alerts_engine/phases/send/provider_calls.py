@@ -12,7 +12,8 @@ from alerts_engine.phases.send.in_flight import InFlight
 from alerts_engine.phases.send.outcome_writer import PendingOutcome
 from alerts_engine.phases.send.row_update import Provider, row_update_for
 from alerts_engine.statements import command
-from alerts_engine.types import ChannelDown, Retry, Sent, Uncertain
+from alerts_engine.tracing import in_span
+from alerts_engine.types import ChannelDown, Retry, SendOutcome, Sent, Uncertain
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,7 +78,14 @@ class ProviderCalls:
 
     async def _send(self, source: Source, message: ClaimedMessage, envelope: Envelope) -> None:
         try:
-            result = await self._adapter.send(envelope)
+            result = await in_span(
+                "send",
+                self._adapter.send(envelope),
+                lambda result: {"outcome": type(result.outcome).__name__},
+                channel=self._adapter.channel,
+                source=source.name,
+                row=message.id,
+            )
             if result.destination_moved_to is not None:
                 await self._keep_new_chat(message, result.destination_moved_to)
             self._heed(result)
@@ -130,6 +138,7 @@ class ProviderCalls:
             self._state.give_back(1)
         self._state.counts.settled(source.name, self._adapter.channel, update)
         self._writer.add(PendingOutcome(source, message.id, update))
+        self._context.on_outcome(SendOutcome(source.name, message.id, self._adapter.channel, outcome))
         self._context.progress("sending", self._state.counts.in_all, None)
 
     def give_back(self, source: Source, message: ClaimedMessage) -> None:
