@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from alerts_engine.engine import AlertsEngine
     from alerts_engine.errors import (
         AlertsEngineError,
+        ConflictError,
         DatabaseError,
         DatabaseUnreachableError,
         DuplicateKeyError,
@@ -82,6 +83,7 @@ _HOMES = {
     "ChannelCounts": "phases.send.counts",
     "ChannelDown": "types",
     "Condition": "operations.explain",
+    "ConflictError": "errors",
     "DatabaseError": "errors",
     "DatabaseUnreachableError": "errors",
     "Decision": "operations.explain",
@@ -157,6 +159,7 @@ __all__ = [
     "ChannelCounts",
     "ChannelDown",
     "Condition",
+    "ConflictError",
     "DatabaseError",
     "DatabaseUnreachableError",
     "Decision",
