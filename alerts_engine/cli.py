@@ -20,10 +20,10 @@ from alerts_engine.commands import (
     sandbox,
     templates,
 )
+from alerts_engine.commands.help_text import epilog
 
 app = typer.Typer(
     name="alerts-engine",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -46,7 +46,7 @@ def _show_version(asked: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
 
 
-@app.callback()
+@app.callback(epilog=epilog("migrate", "preflight", "run --phase all", "runs show last"))
 def alerts_engine(version: Version = False) -> None:
     """Turn risk data in your PostgreSQL into alerts, and send them by email, Telegram and SMS."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alerts_engine.operations.preview import Previewed, PreviewKind
     from alerts_engine.operations.publish import Published, Publisher
     from alerts_engine.operations.rule_trial import RuleTrial
-    from alerts_engine.operations.runs import RecordedRun
+    from alerts_engine.operations.runs import RecordedRun, RunName
     from alerts_engine.phases.new_event import NewEvent
     from alerts_engine.reports import RunReport
     from alerts_engine.statements import RuleFile
@@ -292,3 +292,12 @@ class AlertsEngine:
         from alerts_engine.operations.runs import recorded_run
 
         return await recorded_run(self.database, run_id)
+
+    async def named_run(self, name: RunName) -> RecordedRun:
+        """One run by its id, by the first characters of it, or ``last``.
+
+        Raises :class:`NotFoundError`, or :class:`AmbiguousError` when several begin so.
+        """
+        from alerts_engine.operations.runs import named_run
+
+        return await named_run(self.database, name)

@@ -107,6 +107,10 @@ class NotFoundError(AlertsEngineError):
     """No such run, event, delivery, digest or user."""
 
 
+class AmbiguousError(AlertsEngineError):
+    """A name means more than one thing; the message lists them."""
+
+
 class EmbeddedServerError(AlertsEngineError):
     """The embedded PostgreSQL cannot be started."""
 

@@ -1,25 +1,61 @@
 """The older flag style (SPEC CLI-3): ``python -m alerts_engine.runner FLAGS`` is ``alerts-engine run FLAGS``.
 
-With ``--preflight`` it is ``alerts-engine preflight``, which has no use for what only a run is told.
+With ``--preflight`` it is ``alerts-engine preflight``, and with ``--health`` ``alerts-engine health``; these have no
+use for what only a run is told.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from alerts_engine.cli import main
+from alerts_engine.cli import app, main
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_WRONG_USAGE = 2
 
 
-def translated(flags: list[str]) -> list[str]:
-    """The arguments of ``alerts-engine`` that do what these flags ask for."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+def translated(flags: list[str], commands: Collection[str]) -> list[str]:
+    """The arguments of ``alerts-engine`` that do what these flags ask for. ``commands`` are those it has."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alerts_engine.runner", add_help=False, allow_abbrev=False, exit_on_error=False
+    )
     parser.add_argument("--preflight", action="store_true")
-    parser.add_argument("--since-hours")
-    parser.add_argument("--batch-size")
-    known, others = parser.parse_known_args(flags)
-    return ["preflight", *others] if known.preflight else ["run", *flags]
+    parser.add_argument("--health", action="store_true")
+    asked, for_command = parser.parse_known_args(flags)
+    if asked.preflight and asked.health:
+        raise ValueError("give one of --preflight and --health")
+    if asked.health and "health" not in commands:
+        raise ValueError("--health: this version has no health command; preflight and runs say what is wrong")
+    if asked.health:
+        return ["health", *_without(for_command, "--phase", "--since-hours", "--batch-size", switches=("--dry-run",))]
+    if asked.preflight:
+        return ["preflight", *_without(for_command, "--since-hours", "--batch-size")]
+    return ["run", *flags]
+
+
+def _without(flags: list[str], *options: str, switches: tuple[str, ...] = ()) -> list[str]:
+    """``flags`` without these, and without their values."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in options:
+        parser.add_argument(option)
+    for switch in switches:
+        parser.add_argument(switch, action="store_true")
+    return parser.parse_known_args(flags)[1]
+
+
+def _command_names() -> set[str]:
+    named = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
+    return named | {one.name for one in app.registered_groups if isinstance(one.name, str)}
 
 
 if __name__ == "__main__":
-    main(translated(sys.argv[1:]))
+    try:
+        arguments = translated(sys.argv[1:], _command_names())
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(_WRONG_USAGE)
+    main(arguments)

@@ -85,6 +85,19 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
   FROM alerts_engine_runs AS r
  WHERE r.run_id = $1;
 
+-- name: runs_between
+-- The runs whose ids lie between two, both included, the newest first: those that begin with the same characters.
+--   $1 first uuid
+--   $2 last  uuid
+--   $3 most  int8
+-- returns: RunRow, many
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
+       r.error_summary, r.git_sha, r.dry_run
+  FROM alerts_engine_runs AS r
+ WHERE r.run_id BETWEEN $1 AND $2
+ ORDER BY r.started_at DESC, r.id DESC
+ LIMIT $3;
+
 -- name: phases_of_runs
 -- The phases of some runs, in the order in which they ran. Of a run that was killed they are all there is.
 --   $1 run_ids uuid[]

@@ -21,6 +21,7 @@ from alerts_engine.commands.frame import (
     run_loop,
     url_of,
 )
+from alerts_engine.commands.help_text import epilog
 from alerts_engine.commands.options import AsJson, LogJson, Verbose  # noqa: TC001 - typer reads them at run time
 from alerts_engine.reports import to_json
 
@@ -34,7 +35,7 @@ _INBOX_FILE = "demo-inbox.html"
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(demo)
+    app.command(epilog=epilog("demo", "demo --no-wait --json"))(demo)
 
 
 def demo(

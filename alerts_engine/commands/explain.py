@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import MOST, AsJson, Embedded, LogJson, Verbose
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(explain)
+    app.command(
+        epilog=epilog(
+            "explain --user 17",
+            "explain --user 17 --event 5 --json",
+            failed=f"there is no such user or event, {BROKE}",
+        )
+    )(explain)
 
 
 def explain(  # noqa: PLR0917 - typer gives them by name

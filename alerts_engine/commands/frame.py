@@ -22,7 +22,7 @@ from alerts_engine.logs import configure_logging, redact_other_libraries
 from alerts_engine.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 T = TypeVar("T")
 log = structlog.get_logger("alerts_engine.command")
@@ -80,25 +80,10 @@ def command(
         _fail(console, f"unexpected {type(error).__name__}, {where}")
 
 
-@contextmanager
-def warnings_once(settings: Settings, *, in_table: bool) -> Iterator[None]:
-    """Log a line for each thing that is odd about the variables (SPEC CLI-6a).
-
-    ``in_table``: what the block ends in shows them too, to the same people; so only when it does not come to that.
-    """
-    if not in_table:
-        _log_warnings(settings)
-    try:
-        yield
-    except BaseException:
-        if in_table:
-            _log_warnings(settings)
-        raise
-
-
-def _log_warnings(settings: Settings) -> None:
-    for warning in settings.warnings:
-        log.warning("settings", warning=warning)
+def log_warnings(warnings: Sequence[str], about: str = "settings") -> None:
+    """One line for each thing that is odd, about the variables (SPEC CLI-6a) or about a run (CLI-6c)."""
+    for warning in warnings:
+        log.warning(about, warning=warning)
 
 
 def _fail(console: Console, message: str) -> NoReturn:

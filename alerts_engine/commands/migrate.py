@@ -10,13 +10,21 @@ from typing import Annotated
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, exit_with, url_of
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import AsJson, Embedded, LogJson, Verbose  # noqa: TC001 - typer reads them
 from alerts_engine.commands.tables.words import many
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(migrate)
+    app.command(
+        epilog=epilog(
+            "migrate",
+            "migrate --check",
+            done="nothing is pending (any more)",
+            failed=f"--check: something is pending; else: {BROKE}",
+        )
+    )(migrate)
 
 
 def migrate(

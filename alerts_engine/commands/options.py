@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alerts_engine.types import EARLIEST_NOW, LATEST_NOW, Phase
+
+if TYPE_CHECKING:
+    from alerts_engine.operations.runs import RunName
 
 
 def parse_moment(text: str) -> datetime:
@@ -23,6 +26,18 @@ def parse_moment(text: str) -> datetime:
     return moment
 
 
+def parse_run_name(text: str) -> RunName:
+    """A run's id, the first characters of one, or ``last``; anything else is wrong usage, exit 2 (SPEC CLI-6b)."""
+    from alerts_engine.operations.runs import RunName
+
+    try:
+        return RunName.of(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a run's id, the first characters of one, or last", param_hint="RUN_ID"
+        ) from None
+
+
 MOST = 2**63 - 1
 """No id in PostgreSQL is larger."""
 
@@ -35,6 +50,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout 
 LogJson = Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines; on by default when CI=true.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything.")]
 Embedded = Annotated[bool, typer.Option("--embedded", help="Use a PostgreSQL kept in .alerts-engine/ here.")]
+
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Its id, the first characters of it, or last.")]
 
 
 def refuse_options_before_a_command(context: typer.Context) -> None:

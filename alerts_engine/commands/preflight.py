@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.help_text import epilog
 from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
     DryRun,
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(preflight)
+    app.command(
+        epilog=epilog(
+            "preflight",
+            "preflight --phase c --json",
+            done="no errors; there may be warnings",
+            failed="at least one error: a run would not do its work",
+        )
+    )(preflight)
 
 
 def preflight(  # noqa: PLR0917 - typer gives them by name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import MOST, Embedded, LogJson, Verbose
 from alerts_engine.types import Channel
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(preview)
+    app.command(
+        epilog=epilog(
+            "preview --delivery 12 --format html",
+            "preview --event 5 --channel sms",
+            "preview --digest 3 --output digest.html",
+            failed=f"there is no such row, {BROKE}",
+        )
+    )(preview)
 
 
 def preview(  # noqa: PLR0917 - typer gives them by name

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alerts_engine.commands.frame import Output, command, database_settings, run_loop
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import (
     AsJson,
     Embedded,
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(rules_app, name="rules")
 
 
-@rules_app.callback(invoke_without_command=True)
+@rules_app.callback(invoke_without_command=True, epilog=epilog("rules", "rules test high_impact_event"))
 def rules(context: typer.Context, as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """List the rules that phase a runs, or try one."""
     if context.invoked_subcommand is not None:
@@ -69,7 +70,14 @@ def _rule_as_json(rule: RuleFile, settings: Settings) -> dict[str, str | None]:
     }
 
 
-@rules_app.command("test")
+@rules_app.command(
+    "test",
+    epilog=epilog(
+        "rules test high_impact_event",
+        "rules test custom_rules/freight.sql --now 2026-03-29T10:00:00Z",
+        failed=f"the rule cannot be used, {BROKE}",
+    ),
+)
 def try_rule(  # noqa: PLR0917 - typer gives them by name
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A rule's file, or the name of a rule in the list.")],
     now: Now = None,

@@ -21,6 +21,7 @@ from alerts_engine.commands.frame import (
     run_loop,
     warnings_once,
 )
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them at run time
     AsJson,
     DryRun,
@@ -42,7 +43,16 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(run)
+    app.command(
+        epilog=epilog(
+            "run --phase all --dry-run",
+            "run --phase b --since-hours 48",
+            "run --quiet",
+            "run --json --log-json",
+            done="done; also when another run held a lock, or ALERTS_V2_ENABLED is not true",
+            failed=f"a phase failed, a signal ended the run, {BROKE}",
+        )
+    )(run)
 
 
 def _check_hours(value: float) -> float:
@@ -53,6 +63,9 @@ def _check_hours(value: float) -> float:
 
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, max=MOST_ROWS_A_CLAIM, help="Most rows one claim takes.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="For cron: say nothing unless there is a warning or an error.")
 ]
 SinceHours = Annotated[
     float, typer.Option("--since-hours", callback=_check_hours, help="Fan out events this young; 0 is no limit.")
@@ -69,23 +82,33 @@ def run(  # noqa: PLR0917 - typer gives them by name
     log_json: LogJson = False,
     verbose: Verbose = False,
     embedded: Embedded = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run phases: generate events (a), fan out (b), build digests (d), send (c)."""
-    with command(Output(as_json, log_json, verbose)) as (given, console):
+    if quiet and (as_json or verbose):
+        raise typer.BadParameter("--quiet says nothing; leave out --json and --verbose")
+    with command(Output(as_json, log_json, verbose), quiet=quiet) as (given, console):
         if not given.enabled:
             _say_disabled(given, console, dry_run=dry_run)
             return
-        in_table = not as_json and sys.stdout.isatty() and sys.stderr.isatty()
-        with warnings_once(given, in_table=in_table), database_settings(given, embedded=embedded) as settings:
+        log_warnings(given.warnings)
+        with database_settings(given, embedded=embedded) as settings:
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
-        if console.as_json:
-            console.json(report)
-        else:
-            from alerts_engine.commands.tables.runs import run_blocks
-
-            console.draw(*run_blocks(report))
+        _say(report, given, console, quiet=quiet)
         exit_with(ok=report.status is not RunStatus.FAILED)
+
+
+def _say(report: RunReport, settings: Settings, console: Console, *, quiet: bool) -> None:
+    if console.as_json:
+        console.json(to_json(report))
+        return
+    if quiet:  # what a table would show, a log line must
+        log_warnings([warning for warning in report.warnings if warning not in settings.warnings], "run")
+    if not quiet or report.status is RunStatus.FAILED:
+        from alerts_engine.commands.tables.runs import run_blocks
+
+        console.draw(*run_blocks(report))
 
 
 async def _run(settings: Settings, console: Console, phase: Phase, order: dict[str, Any]) -> RunReport:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alerts_engine.commands.frame import Output, command, on_signal, run_loop
+from alerts_engine.commands.help_text import epilog
 from alerts_engine.commands.options import LogJson, Verbose  # noqa: TC001 - typer reads them at run time
 
 if TYPE_CHECKING:
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command()(sandbox)
+    app.command(
+        epilog=epilog(
+            "sandbox",
+            "sandbox --port 0 --key BREVO_API_KEY=abc",
+            done="it was ended by a signal",
+            failed="a key cannot be used, the port is taken, or something broke",
+        )
+    )(sandbox)
 
 
 def sandbox(  # noqa: PLR0917 - typer gives them by name

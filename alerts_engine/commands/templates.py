@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from alerts_engine.commands.frame import Output, command
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import AsJson, LogJson, Verbose  # noqa: TC001 - typer reads them at run time
 
 templates_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -18,12 +19,20 @@ def register(app: typer.Typer) -> None:
     app.add_typer(templates_app, name="templates")
 
 
-@templates_app.callback()
+@templates_app.callback(epilog=epilog("templates check", "templates list"))
 def templates() -> None:
     """Check custom templates, or list what there is to replace."""
 
 
-@templates_app.command("check")
+@templates_app.command(
+    "check",
+    epilog=epilog(
+        "templates check",
+        "templates check --json",
+        done="every template can be used",
+        failed=f"a template cannot be used, {BROKE}",
+    ),
+)
 def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """Try the templates of ALERTS_TEMPLATES_DIR on samples; exit 1 when one cannot be used."""
     with command(Output(as_json, log_json, verbose)) as (settings, console):
@@ -45,7 +54,7 @@ def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbo
             raise typer.Exit(1)
 
 
-@templates_app.command("list")
+@templates_app.command("list", epilog=epilog("templates list", "templates list --json"))
 def list_all(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
     """List the templates that can be replaced, and what they may say."""
     with command(Output(as_json, log_json, verbose)) as (settings, console):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from datetime import datetime  # noqa: TC003 - row types are read at run time
 from typing import TYPE_CHECKING, Any
-from uuid import UUID  # noqa: TC003
+from uuid import UUID
 
-from alerts_engine.errors import NotFoundError
+from alerts_engine.errors import AmbiguousError, NotFoundError
 from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
     from alerts_engine.database import Database
+
+LAST = "last"
+_HEX_DIGITS = 32
+_MOST_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class RecordedRun(RunRow):
 
 recent_runs = statement("runs", "recent_runs", RunRow)
 run_by_id = statement("runs", "run_by_id", RunRow)
+runs_between = statement("runs", "runs_between", RunRow)
 phases_of_runs = statement("runs", "phases_of_runs", RecordedPhase)
 
 
@@ -74,6 +80,50 @@ async def recorded_run(database: Database, run_id: UUID) -> RecordedRun:
     if not found:
         raise NotFoundError(f"there is no run {run_id}: alerts-engine runs lists them")
     return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RunName:
+    """How an operator names a run: by its id, by the first characters of it, or as ``last``."""
+
+    text: str
+    first: UUID | None
+    """The ids that begin so, from the first to the last; ``None``: the newest run, whatever its id."""
+    last: UUID | None
+
+    @classmethod
+    def of(cls, text: str) -> RunName:
+        """Raises :class:`ValueError` when no id can begin so."""
+        if text == LAST:
+            return cls(text, None, None)
+        digits = text.replace("-", "")
+        if not re.fullmatch(rf"[0-9A-Fa-f]{{1,{_HEX_DIGITS}}}", digits):
+            raise ValueError
+        return cls(text, UUID(digits.ljust(_HEX_DIGITS, "0")), UUID(digits.ljust(_HEX_DIGITS, "f")))
+
+
+async def named_run(database: Database, name: RunName) -> RecordedRun:
+    """The run that ``name`` means. Raises :class:`NotFoundError`, or :class:`AmbiguousError`, which lists the runs."""
+    if name.first is None:
+        rows = await database.rows(recent_runs, most=1)
+    else:
+        rows = await database.rows(runs_between, first=name.first, last=name.last, most=_MOST_LISTED + 1)
+    if not rows:
+        raise NotFoundError(_no_such_run(name))
+    if len(rows) > 1:
+        raise AmbiguousError(f"several runs begin with {name.text}: {_listed(rows)}; give more characters")
+    return (await _with_phases(database, rows))[0]
+
+
+def _no_such_run(name: RunName) -> str:
+    if name.first is None:
+        return "there are no runs yet: alerts-engine run makes the first one"
+    return f"there is no run {name.text}: alerts-engine runs lists them"
+
+
+def _listed(rows: list[RunRow]) -> str:
+    listed = ", ".join(str(row.run_id) for row in rows[:_MOST_LISTED])
+    return f"{listed} and more" if len(rows) > _MOST_LISTED else listed
 
 
 async def _with_phases(database: Database, rows: list[RunRow]) -> list[RecordedRun]:

@@ -15,7 +15,7 @@ import pytest
 from alerts_engine.locks import PHASE_KEYS
 from alerts_engine.sandbox import Credentials
 from alerts_engine.types import Phase
-from tests.acceptance.conftest import SCRIPT, add_news, answer_of
+from tests.acceptance.conftest import SCRIPT, add_news, answer_of, statuses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,9 @@ async def test_unknown_phase_is_wrong_usage_and_names_the_choices(alone: Command
         (["run", "--batch-size", "0"], "--batch-size"),
         (["runs", "--limit", "501"], "--limit"),
         (["runs", "show", "not-an-id"], "RUN_ID"),
+        (["runs", "show", "1_0"], "RUN_ID"),
+        (["runs", "show", "-"], "RUN_ID"),
+        (["run", "--quiet", "--json"], "--quiet"),
         (["runs", "--json", "show", "00000000-0000-0000-0000-000000000000"], "put --json behind show"),
         (["rules", "-v", "--json", "test", "x.sql"], "put --verbose --json behind test"),
         (["rnu"], "rnu"),
@@ -173,6 +176,16 @@ async def test_older_preflight_flag_looks_before_a_run(alerts_engine: CommandLin
     assert (await alerts_engine("runs", "--json")).json == {"runs": []}
 
 
+async def test_older_health_flag_is_the_command_or_says_that_there_is_none(alerts_engine: CommandLine):
+    """``--health`` among the older flags is never taken for a run (CLI-3)."""
+    runner = (sys.executable, "-m", "alerts_engine.runner")
+    answer = await alerts_engine("--health", "--phase", "all", "--log-json", program=runner)
+    known = (await alerts_engine("health", "--help")).code == 0
+    assert answer.code == (0 if known else 2)
+    assert known or "no health command" in answer.err
+    assert (await alerts_engine("runs", "--json")).json == {"runs": []}
+
+
 async def test_terminal_gets_a_table(alerts_engine: CommandLine):
     """People see a row per phase, not JSON, and no log lines between (section 3)."""
     shown = await alerts_engine.on_terminal("run", width=100)
@@ -217,6 +230,59 @@ async def test_history_lists_runs_newest_first_and_shows_one(alerts_engine: Comm
 async def test_unknown_run_is_one_line(alerts_engine: CommandLine):
     """A run that is not there: exit 1 (CLI-2)."""
     assert_one_line(await alerts_engine("runs", "show", "00000000-0000-0000-0000-000000000000", "--json"))
+
+
+async def test_a_run_is_named_by_last_or_by_its_first_characters(
+    alerts_engine: CommandLine, postgresql: psycopg.Connection
+):
+    """In any case of letters, with the id's hyphens or without (CLI-6b)."""
+    assert "no runs yet" in (await alerts_engine("runs", "show", "last")).err
+    ids = [str((await alerts_engine("run", "--json", "--phase", phase)).json["run_id"]) for phase in "ab"]
+    newest = await alerts_engine("runs", "show", "last", "--json")
+    assert (newest.code, newest.json["run_id"]) == (0, ids[1])
+    for name in (ids[0][:8], ids[0][:11].upper(), ids[0][:11].replace("-", ""), ids[0]):
+        shown = await alerts_engine("runs", "show", name, "--json")
+        assert (shown.code, shown.json["run_id"]) == (0, ids[0])
+
+
+async def test_an_ambiguous_name_lists_what_it_could_mean(alerts_engine: CommandLine, postgresql: psycopg.Connection):
+    """Never a guess: one line, exit 1, with the ids, at most five of them (CLI-6b)."""
+    ids = [f"abcd{number:04x}-0000-4000-8000-000000000000" for number in range(7)]
+    for one in ids:
+        postgresql.execute(
+            "INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status, dry_run) "
+            "VALUES (%s, 'local', 'a', now() - make_interval(mins => %s), 'success', FALSE)",
+            [one, int(one[4:8], 16)],
+        )
+    postgresql.commit()
+    answer = await alerts_engine("runs", "show", "abcd", "--json")
+    assert_one_line(answer)
+    assert [one in answer.err for one in ids] == [True] * 5 + [False] * 2
+    assert "and more" in answer.err
+    assert (await alerts_engine("runs", "show", "abcd0003", "--json")).json["run_id"] == ids[3]
+
+
+async def test_quiet_says_nothing_of_a_good_run(sending: CommandLine, postgresql: psycopg.Connection):
+    """Cron mails what a job says: nothing, on stdout and stderr (CLI-6b)."""
+    add_news(postgresql, users=2)
+    answer = await sending("run", "--quiet")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+    assert statuses(postgresql) == {"sent": 2}
+
+
+async def test_quiet_keeps_no_warning_and_no_failure_back(alerts_engine: CommandLine, tmp_path: Path):
+    """What may cost somebody an alert is on stderr; a failed run shows its table, too (CLI-6c)."""
+    warned = await alerts_engine("run", "--quiet", ALERTS_MAX_ATEMPTS="3")
+    assert (warned.code, warned.out, warned.err.count("\n")) == (0, "", 2)
+    assert "no channel is configured" in warned.err
+    assert "do you mean ALERTS_MAX_ATTEMPTS?" in warned.err
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "broken.sql").write_text("SELECT 1 AS nonsense")
+    failed = await alerts_engine("run", "--quiet", "--phase", "a", ALERTS_RULES_DIR=str(rules))
+    assert failed.code == 1
+    assert "broken" in failed.out
+    assert "failed" in failed.err
 
 
 async def test_now_replays_another_moment(alerts_engine: CommandLine, postgresql: psycopg.Connection):
