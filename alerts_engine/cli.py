@@ -9,6 +9,7 @@ import typer
 
 from alerts_engine import __version__
 from alerts_engine.commands import (
+    config,
     demo,
     explain,
     migrate,
@@ -51,5 +52,5 @@ def alerts_engine(version: Version = False) -> None:
     """Turn risk data in your PostgreSQL into alerts, and send them by email, Telegram and SMS."""
 
 
-for module in (run, migrate, sandbox, demo, explain, preview, preflight, runs, rules, templates):
+for module in (run, migrate, sandbox, demo, explain, preview, preflight, runs, rules, templates, config):
     module.register(app)

@@ -9,14 +9,16 @@ from alerts_engine.settings.model import (
     load_settings,
     load_usable_settings,
     variable_name,
+    variable_names,
 )
 from alerts_engine.settings.plans import BUILT_IN_PLANS, PlanQuota
 from alerts_engine.settings.problems import accepted
-from alerts_engine.settings.variables import Variables
+from alerts_engine.settings.variables import Origin, Variables
 
 __all__ = [
     "BUILT_IN_PLANS",
     "MOST_ROWS_A_CLAIM",
+    "Origin",
     "PlanQuota",
     "SettingProblem",
     "Settings",
@@ -25,4 +27,5 @@ __all__ = [
     "load_settings",
     "load_usable_settings",
     "variable_name",
+    "variable_names",
 ]

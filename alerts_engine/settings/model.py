@@ -24,7 +24,7 @@ from alerts_engine.settings.values import (
     TimeZone,
     UserIds,
 )
-from alerts_engine.settings.variables import Variables, read_variables
+from alerts_engine.settings.variables import Origin, Variables, read_variables
 from alerts_engine.types import Period
 
 MOST_ROWS_A_CLAIM = 10_000
@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     # fmt: on
 
     _warnings: tuple[str, ...] = PrivateAttr(())
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
     def __init__(
         self, *, _env_file: Path | str | None = ".env", _variables: Variables | None = None, **fields: Any
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
         if problems:  # outside the except: an error's context would keep the values
             raise SettingsError(". ".join(problem.text for problem in problems), problems)
         self._warnings = _variables.warnings
+        self._origins = {**_variables.origins, **dict.fromkeys((names[field] for field in fields), Origin.ARGUMENT)}
 
     @classmethod
     def settings_customise_sources(
@@ -151,6 +153,10 @@ class Settings(BaseSettings):
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the variables that were read, such as a name that no setting has (SPEC CLI-6a)."""
         return self._warnings
+
+    def origin_of(self, variable: str) -> Origin:
+        """Where the value of ``variable`` came from, also when it could not be used (SPEC section 3, ``config show``)."""
+        return self._origins.get(variable, Origin.DEFAULT)
 
     @property
     def plans(self) -> dict[str, PlanQuota]:

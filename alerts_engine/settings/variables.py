@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,12 +21,24 @@ _UNREADABLE = r"[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _PLAIN_NAME = r"\w{1,80}"
 
 
+class Origin(StrEnum):
+    """Where the value of a setting came from."""
+
+    ENVIRONMENT = "environment"
+    ENV_FILE = ".env"
+    ARGUMENT = "argument"
+    """Given to :class:`Settings` by the program that uses it."""
+    DEFAULT = "default"
+
+
 class Variables(NamedTuple):
     """What was found: the value of each setting that is set, and what there is to say about the others."""
 
     values: Mapping[str, str] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     problems: tuple[SettingProblem, ...] = ()
+    origins: Mapping[str, Origin] = MappingProxyType({})
+    """Of each setting that is set, also where its value cannot be used."""
 
     def __repr__(self) -> str:
         """Names alone: a value may be a secret."""
@@ -51,10 +64,11 @@ def read_variables(known: Collection[str], environ: Mapping[str, str], env_file:
         warnings += file.warnings
     layers = (environ, from_file)
     values = {name: value for name in known if (value := _value_of(name, layers))}
+    origins = {name: Origin.ENVIRONMENT if _value_of(name, (environ,)) else Origin.ENV_FILE for name in values}
     broken = [name for name, value in values.items() if re.search(_UNREADABLE, value)]
     problems += [SettingProblem((name,), f"{name} must be UTF-8 text without control characters") for name in broken]
     warnings += [*_blank(known, layers), *_unknown(known, layers)]
-    return Variables(values, tuple(warnings), tuple(problems))
+    return Variables(values, tuple(warnings), tuple(problems), origins)
 
 
 def _value_of(name: str, layers: Iterable[Mapping[str, str]]) -> str:
