@@ -19,6 +19,7 @@ from alerts_engine.commands import (
     run,
     runs,
     sandbox,
+    summary,
     templates,
 )
 from alerts_engine.commands.help_text import epilog
@@ -52,5 +53,5 @@ def alerts_engine(version: Version = False) -> None:
     """Turn risk data in your PostgreSQL into alerts, and send them by email, Telegram and SMS."""
 
 
-for module in (run, migrate, sandbox, demo, explain, preview, preflight, runs, rules, templates, config):
+for module in (run, migrate, sandbox, demo, explain, preview, preflight, runs, rules, templates, config, summary):
     module.register(app)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alerts_engine.operations.publish import Published, Publisher
     from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.operations.runs import RecordedRun, RunName
+    from alerts_engine.operations.summary import QueueState
     from alerts_engine.phases.new_event import NewEvent
     from alerts_engine.reports import RunReport
     from alerts_engine.statements import RuleFile
@@ -301,3 +302,9 @@ class AlertsEngine:
         from alerts_engine.operations.runs import named_run
 
         return await named_run(self.database, name)
+
+    async def queue_state(self) -> QueueState:
+        """What waits now: for how long the oldest that is due, and how many digests (SPEC R-4)."""
+        from alerts_engine.operations.summary import queue_state
+
+        return await queue_state(self.database, await database_now(self.database))

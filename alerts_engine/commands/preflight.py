@@ -25,6 +25,7 @@ from alerts_engine.settings import SettingProblem, load_usable_settings
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
+    from alerts_engine.operations.preflight import Findings
     from alerts_engine.settings import Settings
 
 
@@ -67,6 +68,7 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
                 problems.append(SettingProblem(("DATABASE_URL",), str(error)))
                 settings = given.model_copy(update={"database_url": None})
         findings = run_loop(find(settings, phase, dry_run=dry_run, problems=problems))
+        _add_to_step_summary(findings, given)
         if console.as_json:
             console.json(findings)
         else:
@@ -75,3 +77,14 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
             console.draw(preflight_marks(findings))
         if not findings.ok:
             raise typer.Exit(1)
+
+
+def _add_to_step_summary(findings: Findings, settings: Settings) -> None:
+    """What keeps a job from running stands on its page (SPEC R-4)."""
+    if settings.github_step_summary is None:
+        return
+    from alerts_engine.commands.step_summary import append_step_summary, preflight_markdown
+
+    page = preflight_markdown(findings)
+    if page is not None:
+        append_step_summary(page, settings)

@@ -6,7 +6,7 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import asyncio
-import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,12 +31,16 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     PhaseOption,
     Verbose,
 )
-from alerts_engine.reports import RunStatus
+from alerts_engine.errors import AlertsEngineError
+from alerts_engine.reports import RunStatus, to_json
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
 from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alerts_engine.commands.console import Console
+    from alerts_engine.engine import AlertsEngine
     from alerts_engine.reports import RunReport
     from alerts_engine.settings import Settings
 
@@ -92,7 +96,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
             _say_disabled(given, console, dry_run=dry_run)
             return
         log_warnings(given.warnings)
-        with database_settings(given, embedded=embedded) as settings:
+        with _failure_in_step_summary(given), database_settings(given, embedded=embedded) as settings:
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         _say(report, given, console, quiet=quiet)
@@ -122,7 +126,39 @@ async def _run(settings: Settings, console: Console, phase: Phase, order: dict[s
         on_signal(stopping.set, hint="sends in flight may finish; a second signal exits at once"),
     ):
         async with AlertsEngine(settings, progress=progress) as engine:
-            return await engine.run(phase, stopping=stopping, **order)
+            report = await engine.run(phase, stopping=stopping, **order)
+            if settings.github_step_summary is not None:
+                await _summarise(engine, report, phase)
+            return report
+
+
+async def _summarise(engine: AlertsEngine, report: RunReport, phase: Phase) -> None:
+    """Write the page that GitHub shows below the job (SPEC R-4)."""
+    from alerts_engine.commands.step_summary import append_step_summary, summary_markdown
+    from alerts_engine.operations.summary import summary_of_report
+
+    try:
+        queue = await engine.queue_state()
+    except AlertsEngineError as error:
+        log_warnings([f"the summary lacks the queue: {error}"], "run")
+        queue = None
+    summary = summary_of_report(report, phase, engine.settings.github_sha, queue)
+    append_step_summary(summary_markdown(summary, engine.settings), engine.settings)
+
+
+@contextmanager
+def _failure_in_step_summary(settings: Settings) -> Iterator[None]:
+    """What kept a run from beginning stands on its page, too."""
+    try:
+        yield
+    except AlertsEngineError as error:
+        if settings.github_step_summary is not None:
+            from alerts_engine.commands.step_summary import append_step_summary, failure_markdown
+            from alerts_engine.masking import Redaction
+
+            message = Redaction(settings.secrets()).text(str(error))
+            append_step_summary(failure_markdown(message), settings)
+        raise
 
 
 def _say_disabled(settings: Settings, console: Console, *, dry_run: bool) -> None:

@@ -55,7 +55,7 @@ def _shown(settings: Settings, field: str, variable: str, *, usable: bool) -> Sh
     value = getattr(settings, field)
     # By the declared type: a secret that is not set is one all the same.
     secret = "SecretStr" in str(type(settings).model_fields[field].annotation)
-    return ShownSetting(variable, _plain(value) if usable else None, settings.origin_of(variable), secret, usable)
+    return ShownSetting(variable, _plain(value) if usable else None, settings.origin_of(field), secret, usable)
 
 
 def _plain(value: Any) -> Any:

@@ -101,7 +101,9 @@ class Settings(BaseSettings):
     github_actions: Flag = Field(False, alias="GITHUB_ACTIONS", description="set by GitHub")
     github_event_name: str | None = Field(None, alias="GITHUB_EVENT_NAME", description="set by GitHub")
     github_sha: str | None = Field(None, alias="GITHUB_SHA", description="set by GitHub; kept in the run history")
-    github_step_summary: Path | None = Field(None, alias="GITHUB_STEP_SUMMARY", description="set by GitHub")
+    github_server_url: str | None = Field(None, alias="GITHUB_SERVER_URL", description="set by GitHub; for the link to a run's commit")
+    github_repository: str | None = Field(None, alias="GITHUB_REPOSITORY", description="set by GitHub; for the link to a run's commit")
+    github_step_summary: Path | None = Field(None, alias="GITHUB_STEP_SUMMARY", description="set by GitHub; `run` adds its summary to this file")
     # fmt: on
 
     _warnings: tuple[str, ...] = PrivateAttr(())
@@ -127,7 +129,8 @@ class Settings(BaseSettings):
         if problems:  # outside the except: an error's context would keep the values
             raise SettingsError(". ".join(problem.text for problem in problems), problems)
         self._warnings = _variables.warnings
-        self._origins = {**_variables.origins, **dict.fromkeys((names[field] for field in fields), Origin.ARGUMENT)}
+        overridden = {names[field] for field in fields}
+        self._origins = {name: origin for name, origin in _variables.origins.items() if name not in overridden}
 
     @classmethod
     def settings_customise_sources(
@@ -154,9 +157,10 @@ class Settings(BaseSettings):
         """What is odd about the variables that were read, such as a name that no setting has (SPEC CLI-6a)."""
         return self._warnings
 
-    def origin_of(self, variable: str) -> Origin:
-        """Where the value of ``variable`` came from, also when it could not be used (SPEC section 3, ``config show``)."""
-        return self._origins.get(variable, Origin.DEFAULT)
+    def origin_of(self, field: str) -> Origin:
+        """Where the value of this field came from, also when it could not be used (SPEC section 3, ``config show``)."""
+        otherwise = Origin.ARGUMENT if field in self.model_fields_set else Origin.DEFAULT
+        return self._origins.get(variable_name(field), otherwise)
 
     @property
     def plans(self) -> dict[str, PlanQuota]:

@@ -64,6 +64,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "GITHUB_ACTIONS": ("true", True),
     "GITHUB_EVENT_NAME": ("schedule", "schedule"),
     "GITHUB_SHA": ("0" * 40, "0" * 40),
+    "GITHUB_SERVER_URL": ("https://github.example", "https://github.example"),
+    "GITHUB_REPOSITORY": ("owner/name", "owner/name"),
     "GITHUB_STEP_SUMMARY": ("/summary.md", Path("/summary.md")),
 }
 """Each variable with a value that is not its default, and what becomes of it; a secret stays what it is."""

@@ -25,6 +25,14 @@ _STOPS = {
     StopReason.OUTCOMES_NOT_WRITTEN: "the database refused what was to be written",
     StopReason.RATE_LIMITED: "a provider asked for a long pause",
 }
+_AFTER_STOP = {
+    StopReason.SIGNAL: "the next run goes on",
+    StopReason.LOCK_LOST: "its connection broke; the next run goes on, and preflight says whether the database is well",
+    StopReason.MAX_RUN_SECONDS: "the next run goes on; raise it if the queue grows",
+    StopReason.MAX_SEND_PER_RUN: "the next run goes on in order; raise it if the queue grows",
+    StopReason.OUTCOMES_NOT_WRITTEN: "the error says why; the next run settles what was sent",
+    StopReason.RATE_LIMITED: "the rest is queued, and goes out after the pause",
+}
 _DOWN = {
     DownCause.AUTH_FAILED: "look at the key, the sender and the account",
     DownCause.OUT_OF_CREDIT: "buy credit",
@@ -92,6 +100,15 @@ def words_of(phase: str, counts: Mapping[str, Any] | None) -> Words:
     stopped, reason = bool(asked.number("stopped_early")), asked.word("stop_reason")
     done = [*done, *_if_any([(stopped, f"stopped early: {_known(_STOPS, reason)}")])]
     return Words(tuple(done), (*details, *asked.rest()))
+
+
+def stop_of(counts: Mapping[str, Any]) -> str | None:
+    """Why a phase stopped early and what to do, in a sentence; ``None`` when it did not."""
+    if not counts.get("stopped_early"):
+        return None
+    reason = str(counts.get("stop_reason") or "")
+    todo = _known(_AFTER_STOP, reason)
+    return f"stopped early: {_known(_STOPS, reason)}" + (f" ({todo})" if todo != reason else "")
 
 
 # --- the phases -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ _TROUBLES = {
     PhaseSkip.LOCK_NOT_ACQUIRED: "another run holds its lock, and does its work",
     "interrupted": "interrupted: the process was killed, or lost, before the end",
 }
-_WHO = {
+WHO = {
     "local": "local",
     "github_actions_schedule": "GitHub, scheduled",
     "github_actions_manual": "GitHub, by hand",
@@ -77,7 +77,7 @@ def phase_row(
 ) -> tuple[str, str, str, str]:
     """One phase: its name, its status, how long it took, and what it did with all details."""
     words = words_of(phase, counts)
-    said = [*words.done, *words.details, *([_trouble(trouble)] if trouble else [])]
+    said = [*words.done, *words.details, *([trouble_text(trouble)] if trouble else [])]
     name = f"{phase} {PHASE_NAMES[phase]}" if phase in PHASE_NAMES else phase
     return name, status, duration_text(duration_ms), "\n".join(said or [_NOTHING])
 
@@ -85,9 +85,9 @@ def phase_row(
 def _facts_of(run: RecordedRun) -> Iterator[tuple[str, str]]:
     yield "status", run.status
     if run.error_summary:
-        yield "because", _trouble(run.error_summary)
+        yield "because", trouble_text(run.error_summary)
     yield "phase", f"{run.phase}, a dry run" if run.dry_run else run.phase
-    yield "started", f"{moment_text(run.started_at)} UTC, {_WHO.get(run.triggered_by, run.triggered_by)}"
+    yield "started", f"{moment_text(run.started_at)} UTC, {WHO.get(run.triggered_by, run.triggered_by)}"
     if run.finished_at is not None:
         yield "finished", f"{moment_text(run.finished_at)} UTC"
     if run.duration_ms is not None:
@@ -104,9 +104,9 @@ def _in_short(run: RecordedRun) -> Iterator[str]:
         yield from [f"so far: {'; '.join(did)}"] if did else []
     elif did:
         yield f"{'dry run: ' if run.dry_run else ''}{'; '.join(did)}"
-    yield from (f"{phase.phase} skipped: {_trouble(phase.error_summary)}" for phase in _skipped(run))
+    yield from (f"{phase.phase} skipped: {trouble_text(phase.error_summary)}" for phase in _skipped(run))
     if run.error_summary:
-        yield _trouble(run.error_summary)
+        yield trouble_text(run.error_summary)
     elif run.status != RunStatus.RUNNING and not did and not _skipped(run):
         yield _NOTHING
     yield from (f"! {warning}" for warning in run.warnings)
@@ -124,10 +124,10 @@ def _skipped(run: RecordedRun) -> list[RecordedPhase]:
 
 
 def _who(run: RecordedRun) -> str:
-    return f"{_WHO.get(run.triggered_by, run.triggered_by)}{', dry run' if run.dry_run else ''}"
+    return f"{WHO.get(run.triggered_by, run.triggered_by)}{', dry run' if run.dry_run else ''}"
 
 
-def _trouble(text: str | None) -> str:
+def trouble_text(text: str | None) -> str:
     return _TROUBLES.get(text or "", text or "")
 
 
