@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 WORKERS ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size chaos soak wheel lowest
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size chaos soak wheel lowest requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ lint: $(INSTALLED)  ## check style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/squawk --config .ci/squawk.toml migrations/*.sql
+	$(BIN)/zizmor --offline --quiet .github
+
+requirements: $(INSTALLED)  ## lock what a runner installs; UPGRADE=1 takes the newest versions
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra speed --generate-hashes --no-config \
+		--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make requirements' \
+		$(if $(UPGRADE),--upgrade) --output-file requirements.txt pyproject.toml
 
 wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty environment, and run its demo
 	.ci/wheel

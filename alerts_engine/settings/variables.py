@@ -67,7 +67,9 @@ def read_variables(known: Collection[str], environ: Mapping[str, str], env_file:
     origins = {name: Origin.ENVIRONMENT if _value_of(name, (environ,)) else Origin.ENV_FILE for name in values}
     broken = [name for name, value in values.items() if re.search(_UNREADABLE, value)]
     problems += [SettingProblem((name,), f"{name} must be UTF-8 text without control characters") for name in broken]
-    warnings += [*_blank(known, layers), *_unknown(known, layers)]
+    # On GitHub a variable that nobody has set is an empty one.
+    meant = (from_file,) if environ.get("GITHUB_ACTIONS") == "true" else layers
+    warnings += [*_blank(known, meant), *_unknown(known, layers)]
     return Variables(values, tuple(warnings), tuple(problems), origins)
 
 
