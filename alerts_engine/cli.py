@@ -15,6 +15,7 @@ from alerts_engine.commands import (
     migrate,
     preflight,
     preview,
+    prune,
     rules,
     run,
     runs,
@@ -53,5 +54,19 @@ def alerts_engine(version: Version = False) -> None:
     """Turn risk data in your PostgreSQL into alerts, and send them by email, Telegram and SMS."""
 
 
-for module in (run, migrate, sandbox, demo, explain, preview, preflight, runs, rules, templates, config, summary):
+for module in (
+    run,
+    migrate,
+    sandbox,
+    demo,
+    explain,
+    preview,
+    preflight,
+    runs,
+    rules,
+    templates,
+    config,
+    summary,
+    prune,
+):
     module.register(app)

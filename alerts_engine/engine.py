@@ -18,13 +18,14 @@ from alerts_engine.types import SINCE_HOURS, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from types import TracebackType
     from uuid import UUID
 
     from alerts_engine.database import Connection, Pool
     from alerts_engine.operations.explain import Explanation
     from alerts_engine.operations.preview import Previewed, PreviewKind
+    from alerts_engine.operations.prune import Pruned
     from alerts_engine.operations.publish import Published, Publisher
     from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.operations.runs import RecordedRun, RunName
@@ -234,6 +235,26 @@ class AlertsEngine:
                 listener(outcome)
             except Exception as error:  # noqa: BLE001 - an application's callback must not stop a send
                 log.error("on_outcome_failed", error=type(error).__name__)
+
+    async def prune(
+        self, older_than: timedelta, *, dry_run: bool = False, stopping: asyncio.Event | None = None
+    ) -> Pruned:
+        """Delete what is finished, older than that, and needed by nothing; in batches that block nobody (SPEC K-1).
+
+        Setting ``stopping`` ends it after the batch under way; the next call goes on. Raises :class:`SettingsError`
+        for an age below a week.
+        """
+        from alerts_engine.operations.prune import prune
+
+        return await prune(
+            self.database,
+            self.settings,
+            older_than=older_than,
+            now=await database_now(self.database),
+            dry_run=dry_run,
+            stopping=stopping or asyncio.Event(),
+            progress=self._progress,
+        )
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
