@@ -42,6 +42,7 @@ lint: $(INSTALLED)  ## check style, types and import contracts
 	$(BIN)/lint-imports
 	$(BIN)/squawk --config .ci/squawk.toml migrations/*.sql
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/pre-commit validate-config
 
 requirements: $(INSTALLED)  ## lock what a runner installs; UPGRADE=1 takes the newest versions
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra speed --generate-hashes --no-config \
