@@ -99,6 +99,14 @@ SELECT count(*) AS deliveries
    AND d.channel <> 'account'
    AND d.next_retry_at = 'infinity';
 
+-- name: reachable_users
+-- How many users the fan-out looks at: each may get alerts, by plan and preferences.
+-- returns: UserCount, one
+-- again: safe; reads only
+SELECT count(*) AS users
+  FROM users AS u
+ WHERE u.email_verified IS NOT FALSE;
+
 -- name: unknown_users
 -- Which of these users do not exist.
 --   $1 user_ids int8[]

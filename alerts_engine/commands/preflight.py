@@ -6,7 +6,7 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
         epilog=epilog(
             "preflight",
             "preflight --phase c --json",
+            "preflight --check-credentials",
             done="no errors; there may be warnings",
             failed="at least one error: a run would not do its work",
         )
@@ -48,6 +49,9 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
     log_json: LogJson = False,
     verbose: Verbose = False,
     embedded: Embedded = False,
+    check_credentials: Annotated[
+        bool, typer.Option("--check-credentials", help="Ask each configured provider whether it takes its key.")
+    ] = False,
 ) -> None:
     """Check settings, database, rules and templates before a run; exit 1 when one would keep it from working."""
     problems: list[SettingProblem] = []
@@ -67,7 +71,7 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
             except AlertsEngineError as error:
                 problems.append(SettingProblem(("DATABASE_URL",), str(error)))
                 settings = given.model_copy(update={"database_url": None})
-        findings = run_loop(find(settings, phase, dry_run=dry_run, problems=problems))
+        findings = run_loop(find(settings, phase, dry_run=dry_run, problems=problems, ask_providers=check_credentials))
         _add_to_step_summary(findings, given)
         if console.as_json:
             console.json(findings)

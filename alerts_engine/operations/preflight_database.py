@@ -68,6 +68,11 @@ class ServerState:
 
 
 @dataclass(frozen=True, slots=True)
+class UserCount:
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lacking:
     name: str
     privileges: list[str]
@@ -84,6 +89,7 @@ server_state = statement("preflight", "server_state", ServerState)
 missing_tables = statement("preflight", "missing_tables", TableName)
 schemas_off_the_path = statement("preflight", "schemas_off_the_path", TableName)
 doubled_tables = statement("preflight", "doubled_tables", Doubled)
+reachable_users = statement("preflight", "reachable_users", UserCount)
 lacking_privileges = statement("preflight", "lacking_privileges", Lacking)
 row_security = statement("preflight", "row_security", TableName)
 
@@ -204,6 +210,48 @@ class _Inspection:
                     f"table {table.name} is in several schemas of the search_path ({', '.join(table.schemas)}): the "
                     f"engine uses the one in {first}"
                 )
+
+    # --- what is in the tables ------------------------------------------------------------------------------------
+
+    async def _waiting(self, database: Database) -> None:
+        now = await database_now(database)
+        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
+        if outside:
+            self._warn(
+                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
+                "run --phase b --since-hours 0 fans them out"
+            )
+        held = (await database.row(held_deliveries)).deliveries
+        if held:
+            self._warn(
+                f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
+                "next_retry_at to NULL to have them sent, or their status to 'skipped'"
+            )
+
+    async def _allowlist(self, database: Database) -> None:
+        if self._settings.send_allowlist_user_ids is None:
+            users = (await database.row(reachable_users)).users
+            self._findings.notes.append(f"no allowlist: {users:,} user{'' if users == 1 else 's'} may get alerts")
+        allowed = self._settings.send_allowlist_user_ids or ()
+        unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
+        if unknown:
+            ids = ", ".join(str(user.user_id) for user in unknown)
+            self._warn(f"ALERTS_SEND_ALLOWLIST_USER_IDS names users that do not exist: {ids}")
+
+    async def _plans(self, database: Database) -> None:
+        for odd in await database.rows(odd_plans):
+            self._warn(
+                f"plan_settings of {odd.plan}: delivery_config cannot be understood at {', '.join(odd.parts)}, "
+                "which counts as missing"
+            )
+
+    async def _try_rules(self, database: Database) -> None:
+        now, zone = await database_now(database), self._settings.time_zone
+        for rule in self._rules:
+            try:
+                await _try_rule(database, rule, now, zone)
+            except (RuleError, DatabaseError) as error:
+                self._warn(f"rule {rule.path.name}: {error}")
 
 
 def _are_missing(tables: list[str]) -> str:

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from alerts_engine.errors import AlertsEngineError
+from alerts_engine.sandbox.accounts import Accounts
 from alerts_engine.sandbox.asking import Asking
 from alerts_engine.sandbox.brevo import Brevo
 from alerts_engine.sandbox.control import Control
@@ -142,6 +143,7 @@ class Sandbox:
     def _application(self, gate: Gate) -> web.Application:
         application = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[gate.middleware()])
         application.add_routes(Control(self._mailbox, self.faults, self.clear, lambda: self.settings).routes())
+        application.add_routes(Accounts(self._keys, self._providers.values()).routes())
         for path, rules in self._providers.items():
             application.router.add_post(path, partial(self._exchange.handle, rules))
         application.add_routes(self.asking.routes(self._providers.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alerts_engine.channels.credential_check import Verdict
 from alerts_engine.commands.tables.drawing import Marked
 from alerts_engine.commands.tables.words import many
 
@@ -28,4 +29,10 @@ def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     yield from (("✗", error) for error in findings.errors)
     for channel, is_configured in findings.channels_configured.items():
         yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
-    yield from (("!", warning) for warning in findings.warnings)
+    yield from (("✓", f"{channel}: the provider takes its key") for channel in _known_good(findings))
+    yield from (("·", note) for note in findings.notes)
+    yield from (("!", warning) for warning in found["warnings"])
+
+
+def _known_good(findings: Findings) -> list[str]:
+    return [channel for channel, verdict in (findings.credentials or {}).items() if verdict == Verdict.GOOD]
