@@ -39,6 +39,8 @@ COMMANDS = (
     ("templates", "list"),
     ("preflight",),
     ("migrate", "--check"),
+    ("config", "show"),
+    ("runs", "show", "last"),
 )
 
 

@@ -64,19 +64,25 @@ async def test_no_secret_destination_or_body_is_said_or_kept(
         "SELECT headline::int FROM (SELECT 'Nor this headline of theirs'::text AS headline) AS x"
     )
     spoken = []
+    page = tmp_path / "step-summary.md"
     for arguments in (
         ("run", "-v", "--log-json"),
         ("run", "-v"),
         ("run", "--json"),
         ("runs", "--json"),
         ("run", "--dry-run", "-v"),
+        ("summary",),
+        ("config", "show", "-v"),
+        ("preflight", "--check-credentials", "-v"),
+        ("prune", "--older-than", "90d", "-v"),
     ):
-        answer = await sending(*arguments, ALERTS_RULES_DIR=str(rules), **SECRETS)
+        answer = await sending(*arguments, ALERTS_RULES_DIR=str(rules), GITHUB_STEP_SUMMARY=str(page), **SECRETS)
         spoken += [answer.out, answer.err]
     refused = await sending(
         "run", DATABASE_URL="postgresql://someone:database-secret-0123@127.0.0.1:1/nowhere", **SECRETS
     )
-    spoken += [refused.out, refused.err]
+    spoken += [refused.out, refused.err, page.read_text("utf-8")]
+    assert "alerts-engine: failed" in spoken[-1]
     kept = [
         str(row)
         for query in (
