@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from alerts_engine.engine import AlertsEngine
     from alerts_engine.errors import (
         AlertsEngineError,
+        AmbiguousError,
         ConflictError,
         DatabaseError,
         DatabaseUnreachableError,
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
         Verdict,
     )
     from alerts_engine.operations.preview import Previewed, PreviewKind
+    from alerts_engine.operations.prune import Pruned
     from alerts_engine.operations.publish import Published
     from alerts_engine.operations.rule_trial import RuleTrial, TriedEvent
-    from alerts_engine.operations.runs import RecordedPhase, RecordedRun
+    from alerts_engine.operations.runs import RecordedPhase, RecordedRun, RunName
+    from alerts_engine.operations.summary import QueueState
     from alerts_engine.phases.build_digests import DigestCounts
     from alerts_engine.phases.context import Progress
     from alerts_engine.phases.fan_out import FanOutCounts
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     from alerts_engine.phases.new_event import NewEvent
     from alerts_engine.phases.send.counts import ChannelCounts, DigestSendCounts, SendCounts
     from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, to_json
-    from alerts_engine.settings import PlanQuota, Settings, load_settings
+    from alerts_engine.settings import Origin, PlanQuota, Settings, load_settings
     from alerts_engine.statements import RuleFile
     from alerts_engine.types import (
         Alert,
@@ -79,6 +82,7 @@ _HOMES = {
     "Alert": "types",
     "AlertsEngine": "engine",
     "AlertsEngineError": "errors",
+    "AmbiguousError": "errors",
     "Channel": "types",
     "ChannelCounts": "phases.send.counts",
     "ChannelDown": "types",
@@ -108,6 +112,7 @@ _HOMES = {
     "NewEvent": "phases.new_event",
     "NotFoundError": "errors",
     "NotOpenError": "errors",
+    "Origin": "settings",
     "Period": "types",
     "Phase": "types",
     "PhaseError": "errors",
@@ -120,7 +125,9 @@ _HOMES = {
     "PreviewKind": "operations.preview",
     "Previewed": "operations.preview",
     "Progress": "phases.context",
+    "Pruned": "operations.prune",
     "Published": "operations.publish",
+    "QueueState": "operations.summary",
     "RecordedPhase": "operations.runs",
     "RecordedRun": "operations.runs",
     "Refusal": "types",
@@ -129,6 +136,7 @@ _HOMES = {
     "RuleError": "errors",
     "RuleFile": "statements",
     "RuleTrial": "operations.rule_trial",
+    "RunName": "operations.runs",
     "RunReport": "reports",
     "RunStatus": "reports",
     "SchemaError": "errors",
@@ -155,6 +163,7 @@ __all__ = [
     "Alert",
     "AlertsEngine",
     "AlertsEngineError",
+    "AmbiguousError",
     "Channel",
     "ChannelCounts",
     "ChannelDown",
@@ -184,6 +193,7 @@ __all__ = [
     "NewEvent",
     "NotFoundError",
     "NotOpenError",
+    "Origin",
     "Period",
     "Phase",
     "PhaseError",
@@ -196,7 +206,9 @@ __all__ = [
     "PreviewKind",
     "Previewed",
     "Progress",
+    "Pruned",
     "Published",
+    "QueueState",
     "RecordedPhase",
     "RecordedRun",
     "Refusal",
@@ -205,6 +217,7 @@ __all__ = [
     "RuleError",
     "RuleFile",
     "RuleTrial",
+    "RunName",
     "RunReport",
     "RunStatus",
     "SchemaError",

@@ -80,6 +80,22 @@ def command(
         _fail(console, f"unexpected {type(error).__name__}, {where}")
 
 
+@contextmanager
+def warnings_once(settings: Settings, *, in_table: bool) -> Iterator[None]:
+    """Log a line for each thing that is odd about the variables (SPEC CLI-6a).
+
+    ``in_table``: what the block ends in shows them too, to the same people; so only when it does not come to that.
+    """
+    if not in_table:
+        log_warnings(settings.warnings)
+    try:
+        yield
+    except BaseException:
+        if in_table:
+            log_warnings(settings.warnings)
+        raise
+
+
 def log_warnings(warnings: Sequence[str], about: str = "settings") -> None:
     """One line for each thing that is odd, about the variables (SPEC CLI-6a) or about a run (CLI-6c)."""
     for warning in warnings:

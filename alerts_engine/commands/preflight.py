@@ -25,7 +25,7 @@ from alerts_engine.settings import SettingProblem, load_usable_settings
 from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
     from alerts_engine.settings import Settings
 
 

@@ -15,7 +15,6 @@ import typer
 from alerts_engine.commands.frame import Output, command, database_settings, exit_with, on_signal, run_loop
 from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import AsJson, DryRun, Embedded, LogJson, Verbose  # noqa: TC001 - typer reads them
-from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from alerts_engine.commands.console import Console
@@ -60,7 +59,7 @@ def prune(  # noqa: PLR0917 - typer gives them by name
         with database_settings(given, embedded=embedded) as settings:
             pruned = run_loop(_prune(settings, console, older_than, dry_run=dry_run))
         if console.as_json:
-            console.json(to_json(pruned))
+            console.json(pruned)
         else:
             from alerts_engine.commands.tables.prune import prune_blocks
 

@@ -6,6 +6,7 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from alerts_engine.commands.frame import (
     database_settings,
     exit_with,
     importing,
+    log_warnings,
     on_signal,
     run_loop,
     warnings_once,
@@ -32,7 +34,7 @@ from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them a
     Verbose,
 )
 from alerts_engine.errors import AlertsEngineError
-from alerts_engine.reports import RunStatus, to_json
+from alerts_engine.reports import RunStatus
 from alerts_engine.settings import MOST_ROWS_A_CLAIM
 from alerts_engine.types import MOST_SINCE_HOURS, SINCE_HOURS, Phase
 
@@ -95,8 +97,12 @@ def run(  # noqa: PLR0917 - typer gives them by name
         if not given.enabled:
             _say_disabled(given, console, dry_run=dry_run)
             return
-        log_warnings(given.warnings)
-        with _failure_in_step_summary(given), database_settings(given, embedded=embedded) as settings:
+        in_table = not (as_json or quiet) and sys.stdout.isatty() and sys.stderr.isatty()
+        with (
+            warnings_once(given, in_table=in_table),
+            _failure_in_step_summary(given),
+            database_settings(given, embedded=embedded) as settings,
+        ):
             order = {"dry_run": dry_run, "batch_size": batch_size, "since_hours": since_hours, "now": now}
             report = run_loop(_run(settings, console, phase, order))
         _say(report, given, console, quiet=quiet)
@@ -105,7 +111,7 @@ def run(  # noqa: PLR0917 - typer gives them by name
 
 def _say(report: RunReport, settings: Settings, console: Console, *, quiet: bool) -> None:
     if console.as_json:
-        console.json(to_json(report))
+        console.json(report)
         return
     if quiet:  # what a table would show, a log line must
         log_warnings([warning for warning in report.warnings if warning not in settings.warnings], "run")

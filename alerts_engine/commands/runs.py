@@ -20,7 +20,6 @@ from alerts_engine.commands.options import (
     parse_run_name,
     refuse_options_before_a_command,
 )
-from alerts_engine.reports import to_json
 
 if TYPE_CHECKING:
     from alerts_engine.operations.runs import RecordedRun, RunName

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from alerts_engine.operations.preflight import Findings
+    from alerts_engine.operations.findings import Findings
     from alerts_engine.operations.summary import QueueState, RunSummary
     from alerts_engine.settings import Settings
 
@@ -56,9 +56,8 @@ def failure_markdown(error: str) -> str:
 
 def preflight_markdown(findings: Findings) -> str | None:
     """The page of a preflight that found something; ``None`` when it did not."""
-    found = findings.as_json()
-    lines = [f"- ❌ {escaped(error)}" for error in found["errors"]]
-    lines += [f"- ⚠️ {escaped(warning)}" for warning in found["warnings"]]
+    lines = [f"- ❌ {escaped(error)}" for error in findings.errors]
+    lines += [f"- ⚠️ {escaped(warning)}" for warning in findings.warnings]
     mark = _MARKS["success" if findings.ok else "failed"]
     return "\n".join((f"### {mark} preflight", "", *lines, "")) if lines else None
 

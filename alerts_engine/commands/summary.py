@@ -45,9 +45,7 @@ def summary(
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_summary(settings, name))
         if console.as_json:
-            from alerts_engine.reports import to_json
-
-            console.json(to_json(found))
+            console.json(found)
         else:
             from alerts_engine.commands.step_summary import summary_markdown
 

@@ -12,6 +12,10 @@ class Findings:
     db_ok: bool = False
     migrations_ok: bool = False
     channels_configured: dict[str, bool] = field(default_factory=dict)
+    credentials: dict[str, str] | None = field(default=None, init=False)
+    """What the provider of each channel says of its credentials; ``None`` where nobody asked."""
+    notes: list[str] = field(default_factory=list, init=False)
+    """What is no problem, and worth knowing before the first real run."""
     warnings: list[str] = field(default_factory=list, init=False)
     errors: list[str] = field(default_factory=list, init=False)
 

@@ -5,12 +5,12 @@ It names variables, never values; it works with the database down, and it change
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from alerts_engine.channels import channels
 from alerts_engine.channels.credential_check import Verdict, check_credentials
 from alerts_engine.channels.http import create_session
+from alerts_engine.operations.findings import Findings
 from alerts_engine.operations.preflight_database import inspect_database
 from alerts_engine.operations.templates import template_problems
 from alerts_engine.settings import variable_name
@@ -21,35 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from alerts_engine.settings import SettingProblem, Settings
-
-
-@dataclass(slots=True)
-class Findings:
-    """What preflight found; :meth:`as_json` is the JSON of ``preflight --json`` (SPEC R-1)."""
-
-    db_ok: bool = False
-    migrations_ok: bool = False
-    channels_configured: dict[str, bool] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    """What is no problem, and worth knowing before the first real run."""
-    credentials: dict[str, str] | None = None
-    """What the provider of each channel says of its credentials; ``None`` where nobody asked."""
-    warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether a run may start."""
-        return not self.errors
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; each warning and error is one line, and there once."""
-        plain = asdict(self) | {"warnings": _lines(self.warnings), "errors": _lines(self.errors)}
-        return {name: value for name, value in plain.items() if value is not None}
-
-
-def _lines(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(" ".join(text.split()) for text in texts))
 
 
 async def preflight(
@@ -76,7 +47,7 @@ async def preflight(
     # A warning: a rule that fails keeps no other from running (A-5).
     findings.warn(*(f"rule {rule.path.name}: {rule.problem}" for rule in rules if rule.problem))
     if Phase.C in phase.steps:
-        findings.warnings += _broken_templates(settings)
+        findings.warn(*_broken_templates(settings))
     if ask_providers:
         await _check_credentials(findings, settings)
     if settings.database_url is not None:
@@ -139,13 +110,13 @@ async def _check_credentials(findings: Findings, settings: Settings) -> None:
             case Verdict.GOOD:
                 pass
             case Verdict.BAD:
-                findings.errors.append(f"{provider} refuses {variables} ({one.detail}): set what its console shows")
+                findings.fail(f"{provider} refuses {variables} ({one.detail}): set what its console shows")
             case Verdict.NOT_ALLOWED:
-                findings.warnings.append(
+                findings.warn(
                     f"{provider} does not let {variables} ask about the account ({one.detail}): it may still send"
                 )
             case Verdict.NO_ANSWER:
-                findings.warnings.append(
+                findings.warn(
                     f"{provider} could not be asked about {variables} ({one.detail}): try again, or look at "
                     f"{one.provider.upper()}_BASE_URL and the network"
                 )

@@ -13,7 +13,7 @@ from alerts_engine.errors import (
     PoolerError,
     SchemaError,
 )
-from alerts_engine.operations.preflight_rows import LOOKS
+from alerts_engine.operations.preflight_rows import LOOKS, who_may_get_alerts
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import try_session_locks
 from alerts_engine.statements import migration_ids, statement
@@ -68,11 +68,6 @@ class ServerState:
 
 
 @dataclass(frozen=True, slots=True)
-class UserCount:
-    users: int
-
-
-@dataclass(frozen=True, slots=True)
 class Lacking:
     name: str
     privileges: list[str]
@@ -89,7 +84,6 @@ server_state = statement("preflight", "server_state", ServerState)
 missing_tables = statement("preflight", "missing_tables", TableName)
 schemas_off_the_path = statement("preflight", "schemas_off_the_path", TableName)
 doubled_tables = statement("preflight", "doubled_tables", Doubled)
-reachable_users = statement("preflight", "reachable_users", UserCount)
 lacking_privileges = statement("preflight", "lacking_privileges", Lacking)
 row_security = statement("preflight", "row_security", TableName)
 
@@ -123,8 +117,13 @@ class _Inspection:
         await self._try(self._schema(database))
         await self._try(self._search_path(database))
         if self._findings.migrations_ok:
+            await self._try(self._count_users(database))
             for look in LOOKS:
                 await self._try(self._note(look(database, self._settings, self._rules)))
+
+    async def _count_users(self, database: Database) -> None:
+        async for note in who_may_get_alerts(database, self._settings):
+            self._findings.notes.append(note)
 
     async def _try(self, look: Awaitable[None]) -> None:
         try:
@@ -210,48 +209,6 @@ class _Inspection:
                     f"table {table.name} is in several schemas of the search_path ({', '.join(table.schemas)}): the "
                     f"engine uses the one in {first}"
                 )
-
-    # --- what is in the tables ------------------------------------------------------------------------------------
-
-    async def _waiting(self, database: Database) -> None:
-        now = await database_now(database)
-        outside = (await database.row(events_outside_window, now=now, since=timedelta(hours=SINCE_HOURS))).count
-        if outside:
-            self._warn(
-                f"{outside} event(s) were never fanned out and are older than {SINCE_HOURS} hours: "
-                "run --phase b --since-hours 0 fans them out"
-            )
-        held = (await database.row(held_deliveries)).deliveries
-        if held:
-            self._warn(
-                f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
-                "next_retry_at to NULL to have them sent, or their status to 'skipped'"
-            )
-
-    async def _allowlist(self, database: Database) -> None:
-        if self._settings.send_allowlist_user_ids is None:
-            users = (await database.row(reachable_users)).users
-            self._findings.notes.append(f"no allowlist: {users:,} user{'' if users == 1 else 's'} may get alerts")
-        allowed = self._settings.send_allowlist_user_ids or ()
-        unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
-        if unknown:
-            ids = ", ".join(str(user.user_id) for user in unknown)
-            self._warn(f"ALERTS_SEND_ALLOWLIST_USER_IDS names users that do not exist: {ids}")
-
-    async def _plans(self, database: Database) -> None:
-        for odd in await database.rows(odd_plans):
-            self._warn(
-                f"plan_settings of {odd.plan}: delivery_config cannot be understood at {', '.join(odd.parts)}, "
-                "which counts as missing"
-            )
-
-    async def _try_rules(self, database: Database) -> None:
-        now, zone = await database_now(database), self._settings.time_zone
-        for rule in self._rules:
-            try:
-                await _try_rule(database, rule, now, zone)
-            except (RuleError, DatabaseError) as error:
-                self._warn(f"rule {rule.path.name}: {error}")
 
 
 def _are_missing(tables: list[str]) -> str:

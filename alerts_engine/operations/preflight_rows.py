@@ -38,6 +38,12 @@ class OddPlan:
     parts: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class UserCount:
+    users: int
+
+
+reachable_users = statement("preflight", "reachable_users", UserCount)
 held_deliveries = statement("preflight", "held_deliveries", Held)
 unknown_users = statement("preflight", "unknown_users", UnknownUser)
 odd_plans = statement("preflight", "odd_plans", OddPlan)
@@ -60,6 +66,13 @@ async def _held_deliveries(database: Database, _settings: Settings, _rules: Sequ
             f"{held} queued deliveries from before the engine are held (next_retry_at = 'infinity'): set their "
             "next_retry_at to NULL to have them sent, or their status to 'skipped'"
         )
+
+
+async def who_may_get_alerts(database: Database, settings: Settings) -> AsyncIterator[str]:
+    """A note, not a warning: without an allowlist, how many users there are for the fan-out (SPEC R-1)."""
+    if settings.send_allowlist_user_ids is None:
+        users = (await database.row(reachable_users)).users
+        yield f"no allowlist: {users:,} user{'' if users == 1 else 's'} may get alerts"
 
 
 async def _unknown_users(database: Database, settings: Settings, _rules: Sequence[RuleFile]) -> AsyncIterator[str]:

@@ -115,7 +115,7 @@ async def _findable(database: Database, settings: Settings, now: datetime, prune
         except RuleError as error:
             pruned.warnings = (f"no event was pruned, since a rule cannot say which it would create again: {error}",)
             return None
-        events += [tried.event.as_json() for tried in trial.events]
+        events += [tried.event.as_row() for tried in trial.events]
     return _Findable([one["event_fingerprint"] for one in events], [one["cooldown_key"] for one in events])
 
 

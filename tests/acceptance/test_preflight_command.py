@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WELL_SET = {"ALERTS_TIMEZONE": "Europe/Amsterdam", "ALERTS_APP_BASE_URL": "https://app.example"}
 TELEGRAM = {"TELEGRAM_BOT_TOKEN": "1:token"}
 UNREACHABLE = "postgresql://engine:very-secret-word@127.0.0.1:1/alerts"
-KEYS = ["db_ok", "migrations_ok", "channels_configured", "notes", "warnings", "errors"]
+KEYS = ["db_ok", "migrations_ok", "channels_configured", "credentials", "notes", "warnings", "errors"]
 
 
 @pytest.mark.parametrize("arguments", [["--json"], ["--json", "--phase", "c", "--log-json"]])
@@ -32,6 +32,7 @@ async def test_ready_to_run(sending: CommandLine, postgresql: psycopg.Connection
         "db_ok": True,
         "migrations_ok": True,
         "channels_configured": {"email": True, "telegram": True, "sms": True},
+        "credentials": None,
         "notes": ["no allowlist: 0 users may get alerts"],
         "warnings": [],
         "errors": [],

@@ -64,6 +64,7 @@ async def test_all_is_well(database_url: str):
         "db_ok": True,
         "migrations_ok": True,
         "channels_configured": {"email": False, "telegram": True, "sms": False},
+        "credentials": None,
         "notes": ["no allowlist: 0 users may get alerts"],
         "warnings": [],
         "errors": [],

@@ -71,6 +71,8 @@ def test_a_finding_is_one_line_and_there_once():
     assert not findings.ok
     assert to_json(findings) == {
         "channels_configured": {"email": True},
+        "credentials": None,
+        "notes": [],
         "db_ok": False,
         "migrations_ok": False,
         "warnings": ["odd thing", "another"],

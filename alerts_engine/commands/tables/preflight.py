@@ -31,7 +31,7 @@ def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
         yield ("✓", f"{channel} is configured") if is_configured else ("–", f"{channel} is not configured")
     yield from (("✓", f"{channel}: the provider takes its key") for channel in _known_good(findings))
     yield from (("·", note) for note in findings.notes)
-    yield from (("!", warning) for warning in found["warnings"])
+    yield from (("!", warning) for warning in findings.warnings)
 
 
 def _known_good(findings: Findings) -> list[str]:
