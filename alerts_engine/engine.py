@@ -97,7 +97,7 @@ class AlertsEngine:
         return await self._stack.enter_async_context(connect(self.settings.database_url.get_secret_value()))
 
     async def _borrow(self, pool: Pool) -> Database:
-        from alerts_engine.borrowed import BorrowedPool
+        from alerts_engine.database.borrowed import BorrowedPool
         from alerts_engine.operations.publish import Publisher
 
         database = BorrowedPool(pool)

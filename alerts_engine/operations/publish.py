@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
 
-from alerts_engine.borrowed import CallersSession
 from alerts_engine.database import database_now
+from alerts_engine.database.borrowed import CallersSession
 from alerts_engine.errors import DatabaseError
 from alerts_engine.phases.generate import insert
 from alerts_engine.statements import command, statement

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 
-from alerts_engine.database_errors import CONNECT, CONNECT_TIMEOUT_SECONDS, LOST, RULE, as_our_errors
-from alerts_engine.database_rows import parsed, row_maker
+from alerts_engine.database.errors import CONNECT, CONNECT_TIMEOUT_SECONDS, LOST, RULE, as_our_errors
+from alerts_engine.database.rows import parsed, row_maker
 from alerts_engine.database_url import Target, target_of
 from alerts_engine.errors import (
     AlertsEngineError,

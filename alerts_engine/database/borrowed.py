@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.database import Database, Session, or_terminate
+from alerts_engine.database.pool import Database, Session, or_terminate
 from alerts_engine.errors import AlertsEngineError, NotOpenError, SettingsError
 from alerts_engine.statements import command, statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from alerts_engine.database import Pool
+    from alerts_engine.database.pool import Pool
 
 _UTC = ("UTC", "Etc/UTC")
 
