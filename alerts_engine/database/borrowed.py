@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alerts_engine.database.pool import Database, Session, or_terminate
+from alerts_engine.database.lending import or_terminate
+from alerts_engine.database.pool import Database
+from alerts_engine.database.session import Session
 from alerts_engine.errors import AlertsEngineError, NotOpenError, SettingsError
 from alerts_engine.statements import command, statement
 

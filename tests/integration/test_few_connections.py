@@ -95,7 +95,7 @@ async def test_whoever_cannot_wait_is_told_at_once(two: str):
 
 async def test_no_room_at_all_is_said_as_the_server_says_it(two: str, monkeypatch: pytest.MonkeyPatch):
     """Nothing of ours can come back, so nothing is waited for (SPEC CLI-2)."""
-    monkeypatch.setattr("alerts_engine.database.pool.CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("alerts_engine.database.lending.CONNECT_TIMEOUT_SECONDS", 0.5)
     with psycopg.connect(two), psycopg.connect(two), pytest.raises(DatabaseUnreachableError, match="too many conn"):
         async with connect(two):
             pass

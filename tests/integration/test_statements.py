@@ -56,9 +56,10 @@ async def test_statement_is_what_its_header_says(file: str, name: str, database_
 
 NOT_FOLLOWED = {
     # What takes any statement, and hands it and its values on.
-    "database.py: self.rows(statement, …)",
-    "database.py: Session(connection, self._target).rows(statement, …)",
-    "database.py: Session(connection, self._target).run(statement, …)",
+    "database/session.py: self.rows(statement, …)",
+    "database/pool.py: self.rows(statement, …)",
+    "database/pool.py: Session(connection, self._target).rows(statement, …)",
+    "database/pool.py: Session(connection, self._target).run(statement, …)",
     # What runs something else: an engine a phase, an event loop a command's work, a shell words.
     "commands/frame.py: asyncio.run(work, …)",
     "commands/frame.py: runner.run(work, …)",
