@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from alerts_engine.channels import channels
 from alerts_engine.errors import NotFoundError
-from alerts_engine.phases.pages import fan_out_page
+from alerts_engine.phases.one_page import fan_out_page
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from alerts_engine.statements import statement
 from alerts_engine.types import FailureKind, Kind, Refusal, Status
 
 if TYPE_CHECKING:
     from alerts_engine.database import Executor
-    from alerts_engine.phases.pages import FanOutPage
+    from alerts_engine.phases.one_page import FanOutPage
     from alerts_engine.settings import Settings
 
 NEWEST = 10

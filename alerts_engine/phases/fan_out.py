@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from alerts_engine.errors import PhaseError
 from alerts_engine.phases.context import STATEMENT_PATIENCE
 from alerts_engine.phases.counts import PhaseCounts
-from alerts_engine.phases.pages import Count, Group, PageDecisions, end_pages
+from alerts_engine.phases.group import Group
+from alerts_engine.phases.one_page import Count
+from alerts_engine.phases.pages import PageDecisions, end_pages
 from alerts_engine.phases.plans import plans_as_json
 from alerts_engine.statements import statement
 from alerts_engine.types import Refusal
 
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
-    from alerts_engine.phases.pages import FanOutPage
+    from alerts_engine.phases.one_page import FanOutPage
 
 EVENTS_AT_ONCE = 1_000
 """They compete for the quotas together, the most severe first (B-7)."""

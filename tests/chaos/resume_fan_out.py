@@ -35,11 +35,11 @@ import asyncio, logging, sys
 from datetime import datetime
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.logs import configure_logging
-from alerts_engine.phases import pages
+from alerts_engine.phases import group
 
 async def main(url, page_size, now):
     configure_logging(level=logging.CRITICAL)
-    pages.LARGEST_PAGE = pages.SMALLEST_PAGE = int(page_size)
+    group.LARGEST_PAGE = group.SMALLEST_PAGE = int(page_size)
     async with AlertsEngine(Settings(database_url=url), progress=lambda *_: print("page", flush=True)) as engine:
         report = await engine.run(Phase.B, now=datetime.fromisoformat(now))
     print(report.status, flush=True)

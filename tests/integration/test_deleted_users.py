@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from alerts_engine import Phase
-from alerts_engine.phases import build_digests, pages
+from alerts_engine.phases import build_digests, group, pages
 from tests.support.purger import purging
 from tests.support.world import HOUR, NOW, add_digest_delivery, add_event, add_user, prepared, run_phase
 
@@ -119,7 +119,7 @@ async def test_the_fan_out_succeeds_beside_a_purge(
     db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """All the while users are deleted, twenty in a transaction: one run is enough, and nobody deadlocks (SPEC B-2)."""
-    monkeypatch.setattr(pages, "LARGEST_PAGE", 1_000)
+    monkeypatch.setattr(group, "LARGEST_PAGE", 1_000)
     monkeypatch.setattr(pages, "WORTH_TWO_PAGES", 500)
     users = [row.id for row in db.execute(CROWD, [4_000])]
     for _ in range(3):

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from alerts_engine.database import connect
-from alerts_engine.phases import fan_out, pages
+from alerts_engine.phases import fan_out, one_page, pages
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from tests.support.audience import add_audience, add_event
 from tests.support.world import settings
@@ -69,9 +69,9 @@ async def test_no_statement_of_the_fan_out_reads_a_whole_table(filled: asyncpg.C
         (fan_out.pending_events, {**window, "most": 1_000}),
         (fan_out.events_outside_window, window),
         (pages.next_pages, {"after_user": MIDDLE, "page_size": (END - MIDDLE) // 2, "worth_two": 2}),
-        (pages.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": True}),
-        (pages.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": False}),
-        (pages.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),
+        (one_page.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": True}),
+        (one_page.fan_out_page, {"event_ids": [EVENTS], "now": NOW, **behind, **page, "record": False}),
+        (one_page.advance_fan_out, {"event_ids": [EVENTS], "last_user": END, "completed": False, "now": NOW}),
     ]
     for statement, values in orders:
         assert await _read_as_a_whole(filled, statement, values) & BIG_TABLES == set(), statement.definition.name
@@ -87,7 +87,7 @@ async def _read_as_a_whole(connection: asyncpg.Connection, statement: Statement,
     """The tables that the statement would scan sequentially, planned as in a page's transaction."""
     async with connection.transaction():
         await connection.execute(
-            pages.begin_page.definition.text.replace("$1", "1").replace("$2", "'20s'").replace("$3", "'60s'")
+            one_page.begin_page.definition.text.replace("$1", "1").replace("$2", "'20s'").replace("$3", "'60s'")
         )
         (row,) = await connection.fetch(
             f"EXPLAIN (FORMAT JSON) {statement.definition.text}", *statement.definition.bind(values)

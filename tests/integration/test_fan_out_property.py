@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from alerts_engine import AlertsEngine, Phase, Settings
-from alerts_engine.phases import pages
+from alerts_engine.phases import group, pages
 from alerts_engine.types import Kind, Status
 from tests.support.oracle.fan_out import FanOut, fan_out
 from tests.support.oracle.strategies import (
@@ -91,8 +91,8 @@ def test_a_later_run_decides_on_what_the_first_one_left(database_url: str, histo
 def test_pages_side_by_side_decide_as_one_would(database_url: str, history: tuple[World, ...]):
     """Of two users each, down to the counts (SPEC B-2, B-8)."""
     with pytest.MonkeyPatch.context() as patch:
-        for limit in ("SMALLEST_PAGE", "LARGEST_PAGE", "WORTH_TWO_PAGES"):
-            patch.setattr(pages, limit, 2)
+        for module, limit in ((group, "SMALLEST_PAGE"), (group, "LARGEST_PAGE"), (pages, "WORTH_TWO_PAGES")):
+            patch.setattr(module, limit, 2)
         asyncio.run(_compare(database_url, history))
 
 

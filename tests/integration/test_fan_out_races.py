@@ -15,6 +15,7 @@ from alerts_engine.database import connect
 from alerts_engine.errors import DatabaseUnreachableError
 from alerts_engine.locks import FAN_OUT_KEYS
 from alerts_engine.phases import fan_out as phase
+from alerts_engine.phases import group, one_page
 from alerts_engine.phases import pages as paging
 from alerts_engine.phases.context import PhaseContext
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
@@ -51,8 +52,8 @@ AFTER_MIDNIGHT = BEFORE_MIDNIGHT + timedelta(seconds=2)
 @pytest.fixture
 def db(postgresql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection:
     """A database in which a page has two users, and goes together with the next one."""
-    monkeypatch.setattr(paging, "LARGEST_PAGE", 2)
-    monkeypatch.setattr(paging, "SMALLEST_PAGE", 2)
+    monkeypatch.setattr(group, "LARGEST_PAGE", 2)
+    monkeypatch.setattr(group, "SMALLEST_PAGE", 2)
     monkeypatch.setattr(paging, "WORTH_TWO_PAGES", 2)
     return prepared(postgresql)
 
@@ -137,7 +138,7 @@ async def test_nothing_is_decided_while_a_page_of_another_runner_is_open(
     world = crowd(db)
     async with connect(database_url) as database:
         async with database.transaction() as left_behind:
-            await left_behind.run(paging.begin_page, key=FAN_OUT_KEYS[1], lock_patience="20s", patience="60s")
+            await left_behind.run(one_page.begin_page, key=FAN_OUT_KEYS[1], lock_patience="20s", patience="60s")
             runner = asyncio.create_task(fan_out_together(database_url, [NOW]))
             async with asyncio.timeout(20):
                 while not db.execute(WAITING, [str(FAN_OUT_KEYS[1])]).rowcount:  # noqa: ASYNC110 - the database knows
@@ -227,13 +228,13 @@ async def test_the_application_goes_on_writing_while_a_page_is_decided(db: psyco
     event = add_event(db)
     async with connect(database_url) as database, database.transaction() as page:
         plans = await plans_as_json(database, settings(database_url))
-        await page.run(paging.begin_page, key=FAN_OUT_KEYS[0], lock_patience="20s", patience="60s")
+        await page.run(one_page.begin_page, key=FAN_OUT_KEYS[0], lock_patience="20s", patience="60s")
         made = await page.row(
-            paging.fan_out_page, event_ids=[event], after_user=0, last_user=users[-1], now=NOW,
+            one_page.fan_out_page, event_ids=[event], after_user=0, last_user=users[-1], now=NOW,
             time_zone="Europe/Amsterdam", plans=plans, allowlist=None, record=True,
             channels=channels_as_json(),
         )  # fmt: skip
-        await page.row(paging.advance_fan_out, event_ids=[event], last_user=users[-1], completed=True, now=NOW)
+        await page.row(one_page.advance_fan_out, event_ids=[event], last_user=users[-1], completed=True, now=NOW)
         assert made.created_instant == len(users)
         db.execute("SET lock_timeout = '2s'")
         db.execute("UPDATE users SET telegram_chat_id = '1', email_verified = FALSE")

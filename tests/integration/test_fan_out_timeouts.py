@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from alerts_engine import AlertsEngine, Phase
 from alerts_engine.database import connect
 from alerts_engine.locks import FAN_OUT_KEYS
-from alerts_engine.phases import fan_out, pages
+from alerts_engine.phases import fan_out, one_page, pages
 from alerts_engine.phases.context import PhaseContext
 from alerts_engine.phases.plans import channels_as_json, plans_as_json
 from tests.support.world import (
@@ -82,11 +82,11 @@ async def test_the_same_row_a_thousand_times_is_held_against_events_once(db: psy
 
 async def _most_rows(url: str, events: list[int], user: int) -> float:
     """The most rows that any step of the page's plan gives, all its loops together."""
-    explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {pages.fan_out_page.definition.text}"
+    explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {one_page.fan_out_page.definition.text}"
     async with connect(url) as database, database.transaction() as page:
         plans = await plans_as_json(database, settings(url))
-        await page.run(pages.begin_page, key=FAN_OUT_KEYS[0], lock_patience="20s", patience="60s")
-        values = pages.fan_out_page.definition.bind(
+        await page.run(one_page.begin_page, key=FAN_OUT_KEYS[0], lock_patience="20s", patience="60s")
+        values = one_page.fan_out_page.definition.bind(
             {
                 "event_ids": events, "after_user": user - 1, "last_user": user, "now": NOW,
                 "time_zone": "Europe/Amsterdam", "plans": plans, "allowlist": None, "record": True,
@@ -165,7 +165,7 @@ async def _compare(url: str, users: list, events: list) -> None:
 
 async def _wanted(url: str, database: Any, events: list[int], last_user: int) -> dict[tuple[int, int, str], Any]:
     page = await database.row(
-        pages.fan_out_page,
+        one_page.fan_out_page,
         event_ids=events, after_user=0, last_user=last_user, now=NOW, time_zone="Europe/Amsterdam",
         plans=await plans_as_json(database, settings(url)), allowlist=None, record=False,
         channels=channels_as_json(),
@@ -272,7 +272,8 @@ async def test_a_real_limit_is_told_as_what_it_is(
     db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The server breaks the statement off; that is no missing connection (SPEC B-2)."""
-    monkeypatch.setattr(pages, "STATEMENT_PATIENCE", "3s")
+    for module in (pages, one_page):
+        monkeypatch.setattr(module, "STATEMENT_PATIENCE", "3s")
     slow, quick = add_user(db), add_user(db)
     event = add_event(db)
     db.execute(
@@ -310,7 +311,7 @@ async def test_waiting_for_another_fan_out_has_an_end(
     db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The error says who holds the lock, and the next run goes on (SPEC B-2)."""
-    monkeypatch.setattr(pages, "LOCK_PATIENCE", "100ms")
+    monkeypatch.setattr(one_page, "LOCK_PATIENCE", "100ms")
     user, event = add_user(db, "pro"), add_event(db)
     with db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(%s)", [FAN_OUT_KEYS[0]])
@@ -327,7 +328,7 @@ async def test_waiting_for_a_row_passes_nobody_over(
     db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """A lock goes away by itself, so that user's alerts are not given up (SPEC B-2)."""
-    monkeypatch.setattr(pages, "LOCK_PATIENCE", "100ms")
+    monkeypatch.setattr(one_page, "LOCK_PATIENCE", "100ms")
     users = [add_user(db, "pro") for _ in range(3)]
     event = add_event(db)
     add_preference(db, users[1])

@@ -152,8 +152,8 @@ async def test_a_lock_that_is_lost_in_the_last_step_is_reported(db, database_url
 
 async def test_phase_b_stops_at_the_page_when_its_lock_is_lost(db, database_url, monkeypatch):
     """The two pages that were begun count, and the next run goes on (SPEC L-2, B-2)."""
-    monkeypatch.setattr("alerts_engine.phases.pages.LARGEST_PAGE", 2)
-    monkeypatch.setattr("alerts_engine.phases.pages.SMALLEST_PAGE", 2)
+    monkeypatch.setattr("alerts_engine.phases.group.LARGEST_PAGE", 2)
+    monkeypatch.setattr("alerts_engine.phases.group.SMALLEST_PAGE", 2)
     users = [add_user(db) for _ in range(5)]
     add_event(db)
     kill_the_lock_on(db, "INSERT ON user_alert_deliveries")

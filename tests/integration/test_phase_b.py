@@ -45,8 +45,8 @@ def db(postgresql: psycopg.Connection) -> psycopg.Connection:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users a page."""
-    monkeypatch.setattr("alerts_engine.phases.pages.LARGEST_PAGE", 2)
-    monkeypatch.setattr("alerts_engine.phases.pages.SMALLEST_PAGE", 2)
+    monkeypatch.setattr("alerts_engine.phases.group.LARGEST_PAGE", 2)
+    monkeypatch.setattr("alerts_engine.phases.group.SMALLEST_PAGE", 2)
 
 
 async def fan(url: str, **order: object) -> PhaseReport:

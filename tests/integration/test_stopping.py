@@ -207,7 +207,7 @@ async def test_the_fan_out_ends_between_pages(
 ):
     """What is done stands, the counts say why, and the next run goes on (SPEC B-2)."""
     for limit in ("SMALLEST_PAGE", "LARGEST_PAGE"):
-        monkeypatch.setattr(f"alerts_engine.phases.pages.{limit}", 2)
+        monkeypatch.setattr(f"alerts_engine.phases.group.{limit}", 2)
     for _ in range(9):
         add_user(db)
     add_event(db)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from alerts_engine.phases.fan_out import FanOutCounts
-from alerts_engine.phases.pages import FanOutPage
+from alerts_engine.phases.one_page import FanOutPage
 from alerts_engine.statements import load
 from alerts_engine.types import Kind, Refusal
 

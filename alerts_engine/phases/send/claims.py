@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
-from alerts_engine.phases.pages import Count
+from alerts_engine.phases.one_page import Count
 from alerts_engine.statements import Statement, statement
 from alerts_engine.types import Alert, DigestContent, Period
 

@@ -51,15 +51,51 @@ class PendingOutcome:
         return self.source is other.source and (self.update is None) == (other.update is None)
 
 
+@dataclass(frozen=True, slots=True)
+class OutcomeStatements:
+    """How a batch of outcomes of one kind becomes rows."""
+
+    database: Executor
+    run_id: str
+    replayed_now: datetime | None
+
+    async def write(self, batch: list[PendingOutcome]) -> set[int]:
+        """Write them in one statement; the rows that it still held."""
+        return await (self._release(batch) if batch[0].update is None else self._settle(batch))
+
+    async def _settle(self, batch: list[PendingOutcome]) -> set[int]:
+        outcomes = [(pending.row_id, pending.update) for pending in batch if pending.update is not None]
+        rows = await self.database.rows(
+            batch[0].source.statements.settle,
+            run_id=self.run_id,
+            now=self.replayed_now,
+            ids=[row_id for row_id, _ in outcomes],
+            statuses=[update.status for _, update in outcomes],
+            attempts=[update.attempts for _, update in outcomes],
+            retry_seconds=[update.retry_seconds for _, update in outcomes],
+            errors=[update.error for _, update in outcomes],
+            failure_kinds=[update.failure_kind for _, update in outcomes],
+            provider_message_ids=[update.provider_message_id for _, update in outcomes],
+            uncertain=[update.uncertain for _, update in outcomes],
+            key_seconds=[update.key_seconds for _, update in outcomes],
+            can_tell=[update.can_tell for _, update in outcomes],
+            ask_after=ASK_AFTER,
+        )
+        return {row.id for row in rows}
+
+    async def _release(self, batch: list[PendingOutcome]) -> set[int]:
+        ids = [pending.row_id for pending in batch]
+        rows = await self.database.rows(batch[0].source.statements.release, run_id=self.run_id, ids=ids)
+        return {row.id for row in rows}
+
+
 class OutcomeWriter:
     """Keeps every outcome until it is written: a write that fails is tried again."""
 
     def __init__(
         self, database: Executor, run_id: str, replayed_now: datetime | None, on_written: Callable[[], None]
     ) -> None:
-        self._database = database
-        self._run_id = run_id
-        self._now = replayed_now
+        self._statements = OutcomeStatements(database, run_id, replayed_now)
         self._on_written = on_written
         self._clock = asyncio.get_running_loop().time
         self._unwritten: dict[tuple[str, int], PendingOutcome] = {}
@@ -159,7 +195,7 @@ class OutcomeWriter:
     async def _write(self, batch: list[PendingOutcome]) -> None:
         """One batch in one statement; what is written leaves the memory."""
         try:
-            written = await (self._release(batch) if batch[0].update is None else self._settle(batch))
+            written = await self._statements.write(batch)
         except DatabaseError as error:
             if not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
                 raise
@@ -182,28 +218,3 @@ class OutcomeWriter:
         (pending,) = batch
         log.error("outcome_refused", source=pending.source.name, row=pending.row_id, error=str(error))
         self._refused[pending.key] = self._unwritten.pop(pending.key)
-
-    async def _settle(self, batch: list[PendingOutcome]) -> set[int]:
-        outcomes = [(pending.row_id, pending.update) for pending in batch if pending.update is not None]
-        rows = await self._database.rows(
-            batch[0].source.statements.settle,
-            run_id=self._run_id,
-            now=self._now,
-            ids=[row_id for row_id, _ in outcomes],
-            statuses=[update.status for _, update in outcomes],
-            attempts=[update.attempts for _, update in outcomes],
-            retry_seconds=[update.retry_seconds for _, update in outcomes],
-            errors=[update.error for _, update in outcomes],
-            failure_kinds=[update.failure_kind for _, update in outcomes],
-            provider_message_ids=[update.provider_message_id for _, update in outcomes],
-            uncertain=[update.uncertain for _, update in outcomes],
-            key_seconds=[update.key_seconds for _, update in outcomes],
-            can_tell=[update.can_tell for _, update in outcomes],
-            ask_after=ASK_AFTER,
-        )
-        return {row.id for row in rows}
-
-    async def _release(self, batch: list[PendingOutcome]) -> set[int]:
-        ids = [pending.row_id for pending in batch]
-        rows = await self._database.rows(batch[0].source.statements.release, run_id=self._run_id, ids=ids)
-        return {row.id for row in rows}
