@@ -243,6 +243,10 @@ class AlertsEngine:
 
         Setting ``stopping`` ends it after the batch under way; the next call goes on. Raises :class:`SettingsError`
         for an age below a week.
+
+        >>> pruned = run(engine.prune(timedelta(days=90)))
+        >>> (pruned.events, pruned.deliveries, pruned.stopped)
+        (0, 0, False)
         """
         from alerts_engine.operations.prune import prune
 
@@ -319,13 +323,21 @@ class AlertsEngine:
         """One run by its id, by the first characters of it, or ``last``.
 
         Raises :class:`NotFoundError`, or :class:`AmbiguousError` when several begin so.
+
+        >>> report = run(engine.run())
+        >>> str(run(engine.named_run(RunName.of("last"))).run_id) == report.run_id
+        True
         """
         from alerts_engine.operations.runs import named_run
 
         return await named_run(self.database, name)
 
     async def queue_state(self) -> QueueState:
-        """What waits now: for how long the oldest that is due, and how many digests (SPEC R-4)."""
+        """What waits now: for how long the oldest that is due, and how many digests (SPEC R-4).
+
+        >>> run(engine.queue_state()).digests_queued
+        0
+        """
         from alerts_engine.operations.summary import queue_state
 
         return await queue_state(self.database, await database_now(self.database))

@@ -91,7 +91,7 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 --   $2 last  uuid
 --   $3 most  int8
 -- returns: RunRow, many
-SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts,
+SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts::text,
        r.error_summary, r.git_sha, r.dry_run
   FROM alerts_engine_runs AS r
  WHERE r.run_id BETWEEN $1 AND $2

@@ -126,8 +126,16 @@ class Storm:
             async def reached(goal: int = goal) -> bool:
                 return await self.sandbox.requests() >= goal
 
-            if not await self.kill(phase, reached):  # what is left is under a dead worker's lease
-                await asyncio.sleep(0.1)
+            if not await self.kill(
+                phase, reached
+            ):  # what is left waits for a dead worker's lease, or to be asked about
+                await self._let_a_minute_pass()
+
+    async def _let_a_minute_pass(self) -> None:
+        """For the rows, and for the providers."""
+        await asyncio.sleep(0.1)
+        await self.sandbox.advance(ground.MINUTE)
+        ground.let_time_pass(self._url, ground.MINUTE)
 
     def _is_something_left(self) -> bool:
         return bool(ground.statuses(self._url).keys() & {"queued", "sending"})
@@ -138,9 +146,7 @@ class Storm:
             output = await self.worker_to_its_end(phase)
             if not self._is_something_left():
                 return
-            await asyncio.sleep(0.1)
-            await self.sandbox.advance(ground.MINUTE)
-            ground.let_time_pass(self._url, ground.MINUTE)
+            await self._let_a_minute_pass()
         raise AssertionError(f"{self.result.fault}: {ground.statuses(self._url)}; {output.decode()}")
 
     async def settle(self, started: float, *, doubles_possible: bool) -> Result:

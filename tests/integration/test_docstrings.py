@@ -6,6 +6,7 @@ import asyncio
 import doctest
 import inspect
 import signal
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import alerts_engine
-from alerts_engine import AlertsEngine, NewEvent, Phase, SendCounts, SendOutcome, load_settings, testing
+from alerts_engine import AlertsEngine, NewEvent, Phase, RunName, SendCounts, SendOutcome, load_settings, testing
 from alerts_engine.operations.preview import PreviewKind
 from alerts_engine.statements import read_rule
 
@@ -88,12 +89,12 @@ def test_the_example_does_what_it_shows(  # noqa: PLR0917 - fixtures
         found = SHOWN[name]
         found.globs = {
             "AlertsEngine": AlertsEngine, "NewEvent": NewEvent, "Phase": Phase, "PreviewKind": PreviewKind,
-            "SendCounts": SendCounts, "SendOutcome": SendOutcome, "UUID": UUID,
+            "RunName": RunName, "SendCounts": SendCounts, "SendOutcome": SendOutcome, "UUID": UUID,
             "database": alerts_database, "engine": alerts_engine,
             "event": NewEvent(**EVENT, headline="Freeport is down", event_fingerprint="outage:freeport"),
             "folder": tmp_path, "inbox": alerts_inbox, "load_settings": load_settings, "loop": runner.get_loop(),
             "playground": testing.playground, "pool": pool, "read_rule": read_rule, "run": run,
-            "settings": alerts_settings, "signal": signal,
+            "settings": alerts_settings, "signal": signal, "timedelta": timedelta,
         }  # fmt: skip
         said: list[str] = []
         failed = doctest.DocTestRunner().run(found, out=said.append, clear_globs=False).failed
