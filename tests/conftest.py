@@ -15,7 +15,7 @@ from pytest_postgresql import factories
 
 from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
-from tests.support.places import workshop
+from tests.support.places import tidy_up, workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def _drop_leftovers(connection: psycopg.Connection) -> None:
 
 def pytest_unconfigure() -> None:
     _cleanup.close()
+    tidy_up()
 
 
 def url_of(connection: psycopg.Connection, dbname: str | None = None) -> str:

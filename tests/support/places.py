@@ -10,6 +10,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent.parent
 _MEMORY = Path("/dev/shm")  # noqa: S108 - every folder in it gets a name that cannot be guessed
 _LEAST_ROOM = 2 * 2**30
+_LINK = REPOSITORY / ".alerts-engine" / "workshop"
 
 
 @cache
@@ -21,8 +22,8 @@ def fast_folder() -> Path:
 
 @cache
 def workshop() -> Path:
-    """This checkout's folder for servers and temporary files; it stays, so that no run has to make a server anew."""
-    link = REPOSITORY / ".alerts-engine" / "workshop"
+    """This checkout's folder for servers and temporary files, shared by all who test at the time."""
+    link = _LINK
     link.parent.mkdir(mode=0o700, exist_ok=True)
     if link.is_symlink() and not link.exists():  # the machine was started anew
         link.unlink(missing_ok=True)
@@ -37,3 +38,11 @@ def _link_to_new(link: Path) -> None:
         link.symlink_to(made)
     except FileExistsError:  # another process was faster
         made.rmdir()
+
+
+def tidy_up() -> None:
+    """Remove the folder, unless somebody's server still runs in it: nothing stays outside the checkout (SPEC F-1)."""
+    folder = workshop()
+    if not (folder / "server" / "postgres" / "postmaster.pid").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _LINK.unlink(missing_ok=True)
