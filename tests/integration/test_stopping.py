@@ -152,7 +152,8 @@ async def test_a_server_that_answers_nothing_keeps_nobody_waiting(
     db: psycopg.Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Its processes are stopped, so not even a cancelled statement ends; new ones close the record (SPEC CLI-7)."""
-    for patience in ("database._GIVE_BACK_TIMEOUT_SECONDS", "phases.end_in_time._CLEAN_UP_SECONDS"):
+    gives_back = ("database.pool.GIVE_BACK_TIMEOUT_SECONDS", "database.lending.GIVE_BACK_TIMEOUT_SECONDS")
+    for patience in (*gives_back, "phases.end_in_time._CLEAN_UP_SECONDS"):
         monkeypatch.setattr(f"alerts_engine.{patience}", 0.5)
     stopping, stopped = asyncio.Event(), []
     with in_a_page(db, tmp_path):
