@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +17,8 @@ MessageT = TypeVar("MessageT", bound=Message)
 INVALID_DESTINATION = SendResult(Failed("invalid_destination"))
 """The answer for a destination that no provider must be asked about."""
 
-_CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Unicode's control characters, its separators of lines and paragraphs, and halves of surrogate pairs."""
 _PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
 
 
@@ -50,7 +50,7 @@ def can_be_addressed(destination: str) -> bool:
 
     Everything else that can be wrong with an address is for the provider to refuse.
     """
-    return bool(destination.strip()) and not any(map(_is_control, destination))
+    return bool(destination.strip()) and not _CONTROL.search(destination)
 
 
 def message_in(envelope: Envelope, kind: type[MessageT]) -> MessageT:
@@ -61,8 +61,4 @@ def message_in(envelope: Envelope, kind: type[MessageT]) -> MessageT:
 
 
 def _one_line(text: str) -> str:
-    return "".join(" " if _is_control(character) else character for character in text).strip()
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in _CONTROL_CATEGORIES
+    return _CONTROL.sub(" ", text).strip()
