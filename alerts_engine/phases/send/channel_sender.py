@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from alerts_engine.channels.base import body_digest
+from alerts_engine.phases.send.beside import Beside
 from alerts_engine.phases.send.claims import HEAD, SOURCES
 from alerts_engine.phases.send.limits import ChannelLimits
 from alerts_engine.phases.send.provider_calls import ProviderCalls
@@ -33,6 +34,8 @@ class ChannelSender:
         self._channel = adapter.channel
         self._limits = ChannelLimits(state, writer, adapter.channel)
         self._calls = ProviderCalls(state, writer, self._limits, adapter)
+        self._beginning = Beside(self._limits.wakeup.notify)
+        """What was claimed last is prepared and begun beside the next claim."""
         self._position = HEAD
         """Where the next claim begins."""
 
@@ -42,7 +45,7 @@ class ChannelSender:
         Raises what the database raised, but only after the sends that are under way have come to their outcomes.
         """
         try:
-            async with self._calls:
+            async with self._calls, self._beginning:
                 for source in SOURCES:
                     self._position = HEAD
                     while await self._send_some(source):
@@ -55,25 +58,31 @@ class ChannelSender:
         limits = self._limits
         if limits.must_stop():
             return False
-        room = limits.room(len(self._calls))
+        room = self._room()
         if room == 0:
             return await self._wait_for_room(source)
         resting = limits.pacer.resting()
         claimed = await self._claim(source, room, resting)
+        await self._beginning.end()
         if claimed:
-            await self._dispatch(source, claimed)
+            ready = self._prepare(source, claimed)
+            self._beginning.start(self._launch(source, ready), len(ready))
         elif self._writer.is_giving_back(source) or (resting and await self._is_due(source)):
             await limits.wait(limits.pacer.wait_for_one())
         else:
             return False
         return True
 
+    def _room(self) -> int:
+        """How many rows can be claimed; those that begin take places and tokens as those do that are being sent."""
+        return self._limits.room(len(self._calls), self._beginning.size)
+
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def _wait_for_room(self, source: Source) -> bool:
         """Wait until something can be sent; false when that is not worth while, or would take too long (SPEC C-8)."""
         limits, is_due = self._limits, False
-        while limits.room(len(self._calls)) == 0 and not limits.must_stop():
+        while self._room() == 0 and not limits.must_stop():
             if not is_due and limits.bucket.wait_for_one() > 0:
                 is_due = await self._is_due(source)
                 if not is_due:
@@ -141,8 +150,8 @@ class ChannelSender:
             "claim", claiming, lambda rows: {"rows": len(rows)}, channel=self._channel, source=source.name
         )
 
-    async def _dispatch(self, source: Source, claimed: list[ClaimedMessage]) -> None:
-        """Prepare what was claimed, note that the sends begin, and let them go."""
+    def _prepare(self, source: Source, claimed: list[ClaimedMessage]) -> Ready:
+        """The messages that can go; the others end here, or go back."""
         ready: Ready = {}
         for message in claimed:
             prepared = self._state.preparation.prepare(message, self._channel)
@@ -152,6 +161,10 @@ class ChannelSender:
                 self._calls.give_back(source, message)
             else:
                 ready[message.id] = message, prepared
+        return ready
+
+    async def _launch(self, source: Source, ready: Ready) -> None:
+        """Note that these sends begin, and let them go."""
         for row_id in await self._begin(source, ready):
             self._calls.launch(source, *ready[row_id])
 

@@ -172,16 +172,16 @@ class ChannelLimits:
         deadline = self._context.deadline
         return LONGEST_PAUSE_SECONDS if deadline is None else min(LONGEST_PAUSE_SECONDS, deadline - self._clock())
 
-    def room(self, in_flight: int) -> int:
-        """How many rows can be sent this very moment (SPEC C-3)."""
+    def room(self, in_flight: int, beginning: int = 0) -> int:
+        """How many rows can be sent this very moment, beside those in flight and those that begin (SPEC C-3)."""
         settings, share = self._context.settings, self._state.share
-        free = share - in_flight
-        if in_flight and free < max(1, share // _REFILL_SHARE):
+        free = share - in_flight - beginning
+        if (in_flight or beginning) and free < max(1, share // _REFILL_SHARE):
             return 0
         if self._writer.failing_for or self._writer.unwritten > _MOST_UNWRITTEN * settings.send_concurrency:
             return 0
         batch = self._context.batch_size or settings.send_batch_size
-        return max(0, math.floor(min(free, self.bucket.available(), self._state.budget.left, batch)))
+        return max(0, math.floor(min(free, self.bucket.available() - beginning, self._state.budget.left, batch)))
 
     async def wait(self, seconds: float) -> None:
         """For so long, or until something changes: a send ends, an outcome is written, the run must stop."""
