@@ -10,6 +10,7 @@ import structlog
 
 from alerts_engine.database import Database, connect, database_now
 from alerts_engine.errors import AlertsEngineError, NotOpenError, SchemaError, SettingsError
+from alerts_engine.metering import count_outcome, measure_run
 from alerts_engine.phases.context import Progress, no_progress
 from alerts_engine.run import Run, RunRequest
 from alerts_engine.settings import Settings, load_settings
@@ -200,6 +201,7 @@ class AlertsEngine:
             with span("run", run_id=str(run.run_id), phase=phase, dry_run=dry_run) as note:
                 report = await run.execute()
                 note({"status": report.status})
+            measure_run(report)
             return report
         finally:
             self._runs.discard(run)
@@ -230,6 +232,7 @@ class AlertsEngine:
         self._listeners.append(callback)
 
     def _tell(self, outcome: SendOutcome) -> None:
+        count_outcome(outcome)
         for listener in self._listeners:
             try:
                 listener(outcome)

@@ -426,7 +426,7 @@ UPDATE /* TABLE */ user_alert_deliveries AS r
    AND r.attempts = a.attempts
    AND r.status = 'queued'
    AND r.uncertain_since IS NOT NULL
-RETURNING r.id::int8 AS id, a.verdict;
+RETURNING r.id::int8 AS id, a.verdict, r.last_error;
 
 -- name: release_deliveries
 -- also: release_digests for user_alert_digests

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -43,6 +45,13 @@ def exporter() -> InMemorySpanExporter:
 def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
     exporter.clear()
     return exporter
+
+
+@pytest.fixture(scope="module")
+def metric_reader() -> InMemoryMetricReader:
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    return reader
 
 
 PATIENT = {"retry_base_seconds": 60, "retry_max_seconds": 60, "send_timeout_seconds": 5, "send_lease_seconds": 60}
@@ -121,6 +130,26 @@ async def test_spans_hold_no_destination_and_no_message(world, spans):
     assert "SchemaError" in shown
     for private in ("example.com", "Pipeline outage", "migrate"):
         assert private not in shown
+
+
+async def test_metrics_count_outcomes_and_measure_runs(world, metric_reader):
+    """By channel and outcome, by status, with no destination (SPEC I-5, O-3)."""
+    world.alert(world.users(3))
+    world.fault("user2@example.com", status=400, code="invalid_parameter")
+    async with engine_of(world) as engine:
+        await engine.run()
+    (found,) = metric_reader.get_metrics_data().resource_metrics[0].scope_metrics
+    points = {metric.name: list(metric.data.data_points) for metric in found.metrics}
+    assert {
+        (one.attributes["channel"], one.attributes["outcome"]): one.value
+        for one in points.pop("alerts_engine.outcomes")
+    } == {("email", "Sent"): 2, ("email", "Failed"): 1}
+    assert {name: sum(one.count for one in values) for name, values in points.items()} == {
+        "alerts_engine.run.duration": 1,
+        "alerts_engine.phase.duration": 4,
+    }
+    assert {one.attributes["status"] for one in points["alerts_engine.run.duration"]} == {"success"}
+    assert "example.com" not in str(found)
 
 
 def test_nothing_is_imported_for_traces_that_nobody_takes():

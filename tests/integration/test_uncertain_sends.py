@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alerts_engine import AlertsEngine, Phase
+from alerts_engine.types import Failed, Sent
 from tests.support import ground
 from tests.support.sending import destination
 
 if TYPE_CHECKING:
-    from alerts_engine import PhaseReport
+    from alerts_engine import PhaseReport, SendOutcome
     from tests.support.sending import World
 
 ASKED = ("brevo", "resend", "twilio")
@@ -301,3 +302,22 @@ async def test_a_paused_channel_asks_nobody(scene: Scene, provider: str):
     scene.outlive_the_key()
     await scene.run(channels_paused=ground.PROVIDERS[provider])
     assert (scene.questions, scene.rows[0].status) == (0, "queued")
+
+
+@pytest.mark.parametrize("provider", ["twilio"])
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_whoever_listens_hears_what_a_question_settled(world: World, provider: str, accepted: bool):
+    """First that it is uncertain, then what it came to (SPEC I-5, C-17)."""
+    world.alert(world.users(), ground.PROVIDERS[provider])
+    scene = Scene(world, provider, max_attempts=1)
+    await scene.lose_an_answer(accepted=accepted)
+    scene.outlive_the_key()
+    heard: list[SendOutcome] = []
+    patient = {"send_timeout_seconds": 5, "send_lease_seconds": 60, "max_attempts": 1}
+    async with AlertsEngine(ground.settings(world.url, world.sandbox.url, **patient), pace=0) as engine:
+        engine.on_outcome(heard.append)
+        await engine.run()
+    (one,) = heard
+    (row,) = scene.rows
+    assert one.channel == "sms"
+    assert one.outcome == (Sent(row.provider_message_id) if accepted else Failed(row.last_error))

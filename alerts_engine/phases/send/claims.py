@@ -113,6 +113,7 @@ class Verdict(StrEnum):
 class Resolved:
     id: int
     verdict: Verdict
+    last_error: str | None
 
 
 @dataclass(frozen=True, slots=True)

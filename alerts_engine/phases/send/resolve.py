@@ -11,15 +11,15 @@ import structlog
 
 from alerts_engine.phases.send.claims import SOURCES, SourceName, Verdict, idempotency_key
 from alerts_engine.phases.send.outcome_writer import ASK_AFTER
-from alerts_engine.types import CannotTell, Found, NotFound, Question
+from alerts_engine.types import CannotTell, Failed, Found, NotFound, Question, SendOutcome, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from alerts_engine.channels.base import ChannelAdapter
-    from alerts_engine.phases.send.claims import Source, UncertainRow
+    from alerts_engine.phases.send.claims import Resolved, Source, UncertainRow
     from alerts_engine.phases.send.limits import SendState
-    from alerts_engine.types import AskAnswer
+    from alerts_engine.types import AskAnswer, Outcome
 
 log = structlog.get_logger("alerts_engine.send")
 
@@ -122,9 +122,16 @@ class Resolver:
             longest=LONGEST_ASKING,
             give_up=settings.uncertain_send == "fail",
         )
-        verdicts = Counter(row.verdict for row in resolved)
-        self._count(source, verdicts)
+        self._count(source, Counter(row.verdict for row in resolved))
+        for row in resolved:
+            self._tell(source, row, answers[row.id])
         return bool(resolved)
+
+    def _tell(self, source: Source, row: Resolved, answer: AskAnswer) -> None:
+        """Whoever listens gets what is known now; what stays open was told when it became uncertain."""
+        outcome = _outcome(row, answer)
+        if outcome is not None:
+            self._context.on_outcome(SendOutcome(source.name, row.id, self._adapter.channel, outcome))
 
     def _count(self, source: Source, verdicts: Counter[Verdict]) -> None:
         counts = self._state.counts
@@ -154,4 +161,14 @@ def _is_found(answer: AskAnswer) -> bool | None:
         case NotFound():
             return False
         case CannotTell():
+            return None
+
+
+def _outcome(row: Resolved, answer: AskAnswer) -> Outcome | None:
+    match row.verdict:
+        case Verdict.SENT:
+            return Sent(answer.provider_message_id if isinstance(answer, Found) else None)
+        case Verdict.NOT_SENT | Verdict.GIVE_UP | Verdict.EXHAUSTED:
+            return Failed(row.last_error or "send_uncertain")
+        case Verdict.AGAIN | Verdict.LATER | Verdict.REPEAT:
             return None
