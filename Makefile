@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 WORKERS ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size chaos soak wheel lowest requirements
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size chaos soak wheel release lowest requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ requirements: $(INSTALLED)  ## lock what a runner installs; UPGRADE=1 takes the 
 
 wheel: $(INSTALLED)  ## build sdist and wheel, install the wheel into an empty environment, and run its demo
 	.ci/wheel
+
+release: $(INSTALLED)  ## build what a release consists of into dist/, and try it with each extra on each Python
+	.ci/release
 
 lowest: $(INSTALLED)  ## run the unit tests on the lowest versions that pyproject.toml allows
 	.ci/lowest
