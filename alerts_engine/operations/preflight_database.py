@@ -13,7 +13,7 @@ from alerts_engine.errors import (
     PoolerError,
     SchemaError,
 )
-from alerts_engine.operations.preflight_rows import LOOKS, who_may_get_alerts
+from alerts_engine.operations.preflight_rows import LOOKS, NOTES
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import try_session_locks
 from alerts_engine.statements import migration_ids, statement
@@ -117,12 +117,13 @@ class _Inspection:
         await self._try(self._schema(database))
         await self._try(self._search_path(database))
         if self._findings.migrations_ok:
-            await self._try(self._count_users(database))
+            for note in NOTES:
+                await self._try(self._keep(note(database, self._settings)))
             for look in LOOKS:
                 await self._try(self._note(look(database, self._settings, self._rules)))
 
-    async def _count_users(self, database: Database) -> None:
-        async for note in who_may_get_alerts(database, self._settings):
+    async def _keep(self, notes: AsyncIterator[str]) -> None:
+        async for note in notes:
             self._findings.notes.append(note)
 
     async def _try(self, look: Awaitable[None]) -> None:

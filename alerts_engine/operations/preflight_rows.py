@@ -43,6 +43,13 @@ class UserCount:
     users: int
 
 
+@dataclass(frozen=True, slots=True)
+class BareSource:
+    name: str
+    remedy: str
+
+
+bare_sources = statement("preflight", "bare_sources", BareSource)
 reachable_users = statement("preflight", "reachable_users", UserCount)
 held_deliveries = statement("preflight", "held_deliveries", Held)
 unknown_users = statement("preflight", "unknown_users", UnknownUser)
@@ -75,6 +82,12 @@ async def who_may_get_alerts(database: Database, settings: Settings) -> AsyncIte
         yield f"no allowlist: {users:,} user{'' if users == 1 else 's'} may get alerts"
 
 
+async def missing_indexes(database: Database, _settings: Settings) -> AsyncIterator[str]:
+    """Notes: what would make phase A faster. The tables are the application's, so nothing is wrong."""
+    for source in await database.rows(bare_sources):
+        yield f"{source.name} is large, and phase A reads all of it at every run: {source.remedy}"
+
+
 async def _unknown_users(database: Database, settings: Settings, _rules: Sequence[RuleFile]) -> AsyncIterator[str]:
     allowed = settings.send_allowlist_user_ids or ()
     unknown = await database.rows(unknown_users, user_ids=sorted(set(allowed)))
@@ -100,6 +113,7 @@ async def _broken_rules(database: Database, settings: Settings, rules: Sequence[
             yield f"rule {rule.path.name}: {error}"
 
 
+NOTES = (who_may_get_alerts, missing_indexes)
 LOOKS = (_late_events, _held_deliveries, _unknown_users, _odd_plans, _broken_rules)
 
 

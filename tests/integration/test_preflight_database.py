@@ -237,3 +237,19 @@ async def test_every_problem_of_a_database_is_told_at_once(db: psycopg.Connectio
     assert pending == f"1 migration is pending ({migration_ids()[-1]}): run alerts-engine migrate"
     assert hidden.startswith("table alert_events in schema scratch hides")
     assert any("half configured" in warning for warning in found.warnings)
+
+
+# --- indexes of the application -------------------------------------------------------------------------------------
+
+
+async def test_large_sources_without_an_index_are_named_with_the_remedy(db: psycopg.Connection):
+    """A note, since nothing is wrong; the statement that it shows ends it (R-1, A-2)."""
+    db.execute("UPDATE pg_class SET reltuples = 1e6 WHERE relname IN ('events', 'risk_indices')")
+    db.execute("CREATE INDEX ON risk_indices (region)")
+    db.commit()
+    (note,) = (note for note in (await look(url_of(db))).notes if "CREATE INDEX" in note)
+    assert note.startswith("events is large")
+    db.autocommit = True
+    db.execute(note.partition(": ")[2].encode())
+    db.execute("UPDATE pg_class SET reltuples = 1e6 WHERE relname = 'events'")
+    assert not any("CREATE INDEX" in note for note in (await look(url_of(db))).notes)
