@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts_engine.phases.send.rates import Pacer, TokenBucket
+from alerts_engine.phases.send.rates import Pacer, SearchPause, TokenBucket
 
 WINDOW = 60.0
 
@@ -138,3 +138,15 @@ def test_the_pacer_says_when_the_first_chat_is_ready():
     assert pacer.wait_for_one() == 0.75
     clock.now += 0.75
     assert pacer.resting() == ["b"]
+
+
+@given(st.floats(0, 10))
+def test_a_long_search_takes_at_most_a_fifth_of_the_time(seconds: float):
+    """A short one takes no rest at all, so that many chats get their messages at once (SPEC C-9, K-2)."""
+    clock = Clock()
+    pause = SearchPause(clock)
+    pause.searched(seconds)
+    assert (pause.left() > 0) == (seconds > 0.02)
+    assert pause.left() == 0 or pause.left() > 3.9 * seconds
+    clock.now += 4.1 * seconds
+    assert pause.left() == 0

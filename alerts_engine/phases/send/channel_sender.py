@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ class ChannelSender:
         if room == 0:
             return await self._wait_for_room(source)
         resting = limits.pacer.resting()
+        if resting and limits.search.left() > 0:
+            await limits.wait(limits.search.left())
+            return True
         claimed = await self._claim(source, room, resting)
         await self._beginning.end()
         if claimed:
@@ -129,7 +133,8 @@ class ChannelSender:
         return claimed
 
     async def _claim_from(self, start: Position, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
-        context = self._context
+        context, clock = self._context, asyncio.get_running_loop().time
+        began = clock()
         claiming = source.claim(
             context.database,
             self._state.events,
@@ -146,9 +151,11 @@ class ChannelSender:
             key_life=self._adapter.key_life,
             max_attempts=context.settings.max_attempts,
         )
-        return await in_span(
+        claimed = await in_span(
             "claim", claiming, lambda rows: {"rows": len(rows)}, channel=self._channel, source=source.name
         )
+        self._limits.search.searched(clock() - began)
+        return claimed
 
     def _prepare(self, source: Source, claimed: list[ClaimedMessage]) -> Ready:
         """The messages that can go; the others end here, or go back."""

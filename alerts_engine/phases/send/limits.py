@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from alerts_engine.channels import channels
-from alerts_engine.phases.send.rates import Pacer, TokenBucket
+from alerts_engine.phases.send.rates import Pacer, SearchPause, TokenBucket
 from alerts_engine.types import StopReason
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class ChannelLimits:
         self._clock = asyncio.get_running_loop().time
         self.bucket = TokenBucket(context.settings.rate_limit(channel), self._clock)
         self.pacer = Pacer(context.pace * channels()[channel].seconds_per_destination, self._clock)
+        self.search = SearchPause(self._clock)
         self.wakeup = state.wakeups[channel] = Wakeup()
         self.is_down = False
 
