@@ -29,7 +29,10 @@ def config() -> None:
     "show", epilog=epilog("config show", "config show --json", failed="a setting cannot be used, and is named")
 )
 def show_config(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
-    """Show every setting, its value, and where it came from; exit 1 when one cannot be used. Secrets are masked."""
+    """Show every setting, its value, and where it came from.
+
+    Secrets are masked.
+    """
     problems: list[SettingProblem] = []
 
     def load() -> Settings:

@@ -44,7 +44,10 @@ def demo(
     log_json: LogJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Replay three weeks of real history on an embedded PostgreSQL; the sandbox gets what is sent."""
+    """Replay three weeks of real history for made-up users.
+
+    It brings a PostgreSQL and providers of its own, and ends with the messages.
+    """
     output = Output(as_json, log_json, verbose)
     with command(output, quiet=True) as (given, console):
         on_terminal = sys.stdin.isatty() and sys.stdout.isatty()

@@ -39,7 +39,10 @@ def explain(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Say why a user does or does not get an event, channel by channel, and what came of it."""
+    """Say why a user does or does not get an event.
+
+    Channel by channel, with what came of it.
+    """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_explain(settings, user, event))

@@ -53,7 +53,10 @@ def preflight(  # noqa: PLR0917 - typer gives them by name
         bool, typer.Option("--check-credentials", help="Ask each configured provider whether it takes its key.")
     ] = False,
 ) -> None:
-    """Check settings, database, rules and templates before a run; exit 1 when one would keep it from working."""
+    """Say what would keep a run from working, all of it at once.
+
+    Looks at settings, database, rules and templates; changes nothing.
+    """
     problems: list[SettingProblem] = []
 
     def load() -> Settings:

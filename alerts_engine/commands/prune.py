@@ -54,7 +54,10 @@ def prune(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Delete finished deliveries, digests, events and runs that are older than an age, and needed by nothing."""
+    """Delete what is finished, old, and needed by nothing.
+
+    Deliveries, digests, events and runs, in batches that block nobody.
+    """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             pruned = run_loop(_prune(settings, console, older_than, dry_run=dry_run))

@@ -90,7 +90,10 @@ def run(  # noqa: PLR0917 - typer gives them by name
     embedded: Embedded = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run phases: generate events (a), fan out (b), build digests (d), send (c)."""
+    """Run phases: find events, fan out, build digests, send.
+
+    Phase a finds events, b fans them out to users, d builds digests, c sends.
+    """
     if quiet and (as_json or verbose):
         raise typer.BadParameter("--quiet says nothing; leave out --json and --verbose")
     with command(Output(as_json, log_json, verbose), quiet=quiet) as (given, console):

@@ -49,7 +49,10 @@ def sandbox(  # noqa: PLR0917 - typer gives them by name
     log_json: LogJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Serve fake providers that speak the real wire formats, with an inbox of what they got."""
+    """Serve fake providers, with an inbox of what they got.
+
+    They speak the real wire formats of Brevo, Resend, Telegram and Twilio.
+    """
     with command(Output(log_json=log_json, verbose=verbose)) as (_, console):
         from alerts_engine.sandbox import Credentials, Sandbox
 

@@ -34,7 +34,7 @@ def templates() -> None:
     ),
 )
 def check_own(as_json: AsJson = False, log_json: LogJson = False, verbose: Verbose = False) -> None:
-    """Try the templates of ALERTS_TEMPLATES_DIR on samples; exit 1 when one cannot be used."""
+    """Try the templates of ALERTS_TEMPLATES_DIR on samples."""
     with command(Output(as_json, log_json, verbose)) as (settings, console):
         from alerts_engine.operations.templates import template_problems
 

@@ -58,3 +58,9 @@ def test_help_says_what_each_exit_code_means(names: tuple[str, ...]):
     codes = [line[0] for line in section(text, "Exit codes") if line[0] != " "]
     assert codes == ["0", "1", "2"]
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("names", [names for names, one in ALL.items() if hasattr(one, "commands")], ids=" ".join)
+def test_lists_of_commands_are_whole_sentences(names: tuple[str, ...]):
+    """Nothing is cut away unread (section 3)."""
+    assert "..." not in help_of(names).replace("[ARGS]...", "")
