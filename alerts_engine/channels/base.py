@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from alerts_engine.channels.credential_check import CredentialCheck
     from alerts_engine.types import AskAnswer, Envelope, Message, Question, SendResult
 
 
@@ -57,6 +58,13 @@ class ChannelAdapter(Protocol):
         Never raises for anything the provider or the network does: that is ``CannotTell``.
         """
         return [CannotTell(f"{self.provider}_cannot_be_asked", refused=True) for _ in questions]
+
+    async def check_credentials(self) -> CredentialCheck | None:
+        """Whether the provider takes our credentials, by a question that changes nothing; ``None``: there is none.
+
+        Never raises for anything the provider or the network does (SPEC R-1).
+        """
+        return None
 
 
 def body_digest(message: Message) -> bytes | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from alerts_engine.channels.asking.brevo_events import EventList
 from alerts_engine.channels.asking.lists import ListReader, ask_in_groups
+from alerts_engine.channels.credential_check import by_status, check_by
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
+    from alerts_engine.channels.credential_check import CredentialCheck
     from alerts_engine.types import AskAnswer, Question
 
 KEY_LIFE: Final = timedelta(minutes=30) - timedelta(minutes=5)
@@ -69,6 +71,7 @@ class BrevoAdapter:
     ) -> None:
         self._session = session
         self._url = f"{base_url}/v3/smtp/email"
+        self._account_url = f"{base_url}/v3/account"
         self._events_url = f"{base_url}/v3/smtp/statistics/events"
         self._api_key = api_key
         self._sender = sender
@@ -95,6 +98,13 @@ class BrevoAdapter:
         return await ask_in_groups(
             questions, lambda question: question.idempotency_key, events.answer, at_once=ASKED_AT_ONCE
         )
+
+    async def check_credentials(self) -> CredentialCheck:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        return await check_by(
+            self, self._session, self._account_url, headers=self._headers(), timeout_seconds=self._timeout_seconds,
+            verdict=by_status("email"), variables=("BREVO_API_KEY",),
+        )  # fmt: skip
 
     def _headers(self) -> dict[str, str]:
         return {"api-key": self._api_key.get_secret_value().strip()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from alerts_engine.channels.asking.lists import CannotTellError, ListReader, ask_in_groups
 from alerts_engine.channels.asking.resend_emails import TAG_NAME, EmailList
+from alerts_engine.channels.credential_check import Verdict, by_status, check_by
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
+    from alerts_engine.channels.credential_check import CredentialCheck
     from alerts_engine.types import AskAnswer, Question
 
 KEY_LIFE: Final = timedelta(hours=24) - timedelta(hours=1)
@@ -74,6 +76,7 @@ class ResendAdapter:
     ) -> None:
         self._session = session
         self._url = f"{base_url}/emails"
+        self._domains_url = f"{base_url}/domains"
         self._api_key = api_key
         self._sender = sender
         self._timeout_seconds = timeout_seconds
@@ -104,6 +107,13 @@ class ResendAdapter:
         # One after the other: Resend takes few requests a second, and sends need them more.
         return await ask_in_groups(questions, lambda question: question.idempotency_key, emails.answer, at_once=1)
 
+    async def check_credentials(self) -> CredentialCheck:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        return await check_by(
+            self, self._session, self._domains_url, headers=self._headers(), timeout_seconds=self._timeout_seconds,
+            verdict=_of_key, variables=("RESEND_API_KEY",),
+        )  # fmt: skip
+
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.get_secret_value().strip()}"}
 
@@ -125,3 +135,10 @@ def outcome_of(answer: Answer | Retry | Uncertain, secrets: Sequence[str] = ()) 
     if answer.accepted:
         return sent(OUTCOMES, answer, answer.body.get("id"))
     return refused(OUTCOMES, answer, code=answer.body.get("name"), secrets=secrets)
+
+
+def _of_key(status: int, body: JsonObject) -> Verdict:
+    # A key that may only send says so by this name, with the status of a bad one; and a bad one has the status 403.
+    if status in {401, 403} and body.get("name"):
+        return Verdict.NOT_ALLOWED if body["name"] == "restricted_api_key" else Verdict.BAD
+    return by_status("data")(status, body)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from alerts_engine.channels.credential_check import Verdict, by_status, check_by
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, Meaning, OutcomeTable, refused, sent, unreadable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
+    from alerts_engine.channels.credential_check import CredentialCheck
     from alerts_engine.types import AskAnswer, Question
 
 OUTCOMES = OutcomeTable(
@@ -88,9 +90,19 @@ class TelegramAdapter:
         """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
         return [CannotTell(f"{self.provider}_cannot_be_asked", refused=True)] * len(questions)
 
-    async def _post(self, chat_id: str, body: JsonObject, timeout_seconds: float) -> Answer | Retry | Uncertain:
+    async def check_credentials(self) -> CredentialCheck:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        return await check_by(
+            self, self._session, self._method("getMe"), headers={}, timeout_seconds=self._timeout_seconds,
+            verdict=_of_token, variables=("TELEGRAM_BOT_TOKEN",),
+        )  # fmt: skip
+
+    def _method(self, name: str) -> str:
         token = quote(self._bot_token.get_secret_value().strip(), safe=":")
-        url = f"{self._base_url}/bot{token}/sendMessage"
+        return f"{self._base_url}/bot{token}/{name}"
+
+    async def _post(self, chat_id: str, body: JsonObject, timeout_seconds: float) -> Answer | Retry | Uncertain:
+        url = self._method("sendMessage")
         return await post(self._session, url, json_body={"chat_id": chat_id, **body}, timeout_seconds=timeout_seconds)
 
 
@@ -142,3 +154,10 @@ def _migrated_to(answer: Answer | Retry | Uncertain) -> str | None:
 
 def _object(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
+
+
+def _of_token(status: int, body: JsonObject) -> Verdict:
+    # To Telegram a token that is none is a path that is not there.
+    if status == 404 and body.get("ok") is False:  # noqa: PLR2004  HTTP
+        return Verdict.BAD
+    return by_status("result")(status, body)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from alerts_engine.channels.asking.lists import ListReader, ask_in_groups
 from alerts_engine.channels.asking.twilio_messages import MessageList, e164
+from alerts_engine.channels.credential_check import Verdict, by_status, check_by
 from alerts_engine.channels.envelopes import INVALID_DESTINATION, can_be_addressed, message_in
 from alerts_engine.channels.http import Answer, post
 from alerts_engine.channels.outcomes import ANY, LONG_NUMBERS, Meaning, OutcomeTable, refused, sent
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
     from pydantic import SecretStr
 
+    from alerts_engine.channels.credential_check import CredentialCheck
     from alerts_engine.types import AskAnswer, Question
 
 NUMBERS_AT_ONCE: Final = 4
@@ -110,8 +112,19 @@ class TwilioAdapter:
             questions, lambda question: e164(question.destination), messages.answer, at_once=NUMBERS_AT_ONCE
         )
 
+    async def check_credentials(self) -> CredentialCheck:
+        """See :class:`~alerts_engine.channels.base.ChannelAdapter`."""
+        return await check_by(
+            self, self._session, f"{self._base_url}{self._account()}.json", headers=self._headers(),
+            timeout_seconds=self._timeout_seconds, verdict=_of_account,
+            variables=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+        )  # fmt: skip
+
+    def _account(self) -> str:
+        return f"/2010-04-01/Accounts/{quote(self._account_sid.get_secret_value().strip(), safe='')}"
+
     def _path(self) -> str:
-        return f"/2010-04-01/Accounts/{quote(self._account_sid.get_secret_value().strip(), safe='')}/Messages.json"
+        return f"{self._account()}/Messages.json"
 
     def _headers(self) -> dict[str, str]:
         user = self._account_sid.get_secret_value().strip()
@@ -139,3 +152,14 @@ def outcome_of(answer: Answer | Retry | Uncertain, secrets: Sequence[str] = ()) 
 
 def _basic(user: str, password: str) -> str:
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def _of_account(status: int, body: Mapping[str, object]) -> Verdict:
+    match status:
+        case 404 if "code" in body:
+            return Verdict.BAD
+        # The account answers also when it is suspended or closed, and then sends nothing.
+        case 200 if body.get("status") in {"suspended", "closed"}:
+            return Verdict.BAD
+        case _:
+            return by_status("sid")(status, body)

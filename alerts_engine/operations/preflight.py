@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from alerts_engine.channels import channels
+from alerts_engine.channels import build_adapters, channels
 from alerts_engine.channels.credential_check import Verdict, check_credentials
 from alerts_engine.channels.http import create_session
 from alerts_engine.operations.findings import Findings
@@ -102,7 +102,7 @@ def _check_any_channel(findings: Findings, settings: Settings, *, sends: bool, d
 
 async def _check_credentials(findings: Findings, settings: Settings) -> None:
     async with create_session() as session:
-        checks = await check_credentials(settings, session)
+        checks = await check_credentials(build_adapters(settings, session).values())
     findings.credentials = {one.channel: one.verdict for one in checks}
     for one in checks:
         variables, provider = " and ".join(one.variables), one.provider.capitalize()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
+from alerts_engine.channels import ChannelAdapter, build_adapters
 from alerts_engine.channels.credential_check import CredentialCheck, Verdict, check_credentials
 from alerts_engine.channels.http import create_session
 from alerts_engine.settings import Settings, Variables
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     import psycopg
 
     from alerts_engine.sandbox import Sandbox
+    from alerts_engine.types import Envelope, SendResult
     from tests.acceptance.conftest import CommandLine
 
 FIELDS = {
-    "brevo": {"email_provider": "brevo", "brevo_api_key": "SECRET-key"},
-    "resend": {"email_provider": "resend", "resend_api_key": "SECRET-key"},
+    "brevo": {"email_provider": "brevo", "brevo_api_key": "SECRET-key", "email_from": "a@b.c"},
+    "resend": {"email_provider": "resend", "resend_api_key": "SECRET-key", "email_from": "a@b.c"},
     "telegram": {"telegram_bot_token": "1:SECRET"},
-    "twilio": {"twilio_account_sid": "ACSECRET", "twilio_auth_token": "SECRET"},
+    "twilio": {"twilio_account_sid": "ACSECRET", "twilio_auth_token": "SECRET", "twilio_phone_number": "+1500"},
 }
 """What makes a provider be asked."""
 
@@ -53,9 +55,25 @@ async def answering(status: int, body: bytes) -> AsyncIterator[tuple[str, list[s
 async def asked(provider: str, url: str, timeout_seconds: float = 5) -> CredentialCheck:
     fields = {**FIELDS[provider], f"{provider}_base_url": url, "send_timeout_seconds": timeout_seconds}
     async with create_session() as session:
-        (check,) = await check_credentials(Settings(_variables=Variables(), **fields), session)
+        (check,) = await check_credentials(build_adapters(Settings(_variables=Variables(), **fields), session).values())
     assert "SECRET" not in repr(check)
     return check
+
+
+async def test_custom_adapter_is_asked_where_it_knows_a_question():
+    """Who knows none is left out: nothing is said of its credentials (R-1, I-6)."""
+
+    class Mute(ChannelAdapter):
+        channel = provider = "acme.mute"
+
+        async def send(self, envelope: Envelope) -> SendResult:
+            raise NotImplementedError
+
+    class Checked(Mute):
+        async def check_credentials(self) -> CredentialCheck:
+            return CredentialCheck(self.channel, self.provider, Verdict.BAD, ("ACME_KEY",), "HTTP 401")
+
+    assert [one.variables for one in await check_credentials([Mute(), Checked()])] == [("ACME_KEY",)]
 
 
 @pytest.mark.parametrize("email", ["brevo", "resend"])
