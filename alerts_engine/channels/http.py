@@ -182,13 +182,13 @@ def _body(json_body: JsonObject | None, form: Mapping[str, str] | None) -> _Body
 
 
 def _json_bytes(fields: JsonObject) -> bytes:
-    """What ``json.dumps`` makes of it. One alert goes to many users, and its long texts are escaped once."""
-    shown = (f"{json.dumps(name)}: {_json_value(value)}" for name, value in fields.items())
-    return f"{{{', '.join(shown)}}}".encode()
-
-
-def _json_value(value: object) -> str:
-    return _json_text(value) if isinstance(value, str) and len(value) > _LONG_TEXT else json.dumps(value)
+    """JSON, its long texts last. One alert goes to many users, and they are escaped once."""
+    texts = {name: text for name, text in fields.items() if isinstance(text, str) and len(text) > _LONG_TEXT}
+    others = json.dumps({name: value for name, value in fields.items() if name not in texts} if texts else fields)
+    if not texts:
+        return others.encode()
+    members = ", ".join(f"{json.dumps(name)}: {_json_text(text)}" for name, text in texts.items())
+    return f"{others[:-1]}{', ' if len(others) > len('{}') else ''}{members}}}".encode()
 
 
 @lru_cache(maxsize=32)
