@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from alerts_engine import AlertsEngine, NewEvent, Phase
 from alerts_engine.errors import EventError
+from alerts_engine.statements import rule_files
 from tests.support.memory import measured_memory
 from tests.support.world import (
     DAY,
@@ -273,7 +275,7 @@ async def test_what_is_known_is_counted_and_not_touched(db, database_url):
     first = await run_phase(database_url, Phase.A)
     db.execute("UPDATE alert_events SET headline = 'edited by hand', fanout_completed_at = %s", [NOW])
     before = events(db)
-    add_index(db, 95, NOW)
+    add_index(db, 79, NOW)
     second = await run_phase(database_url, Phase.A, now=NOW + HOUR)
     assert events(db) == before
     created = {"created": 1, "skipped_duplicate": 0}
@@ -303,6 +305,107 @@ async def test_a_legacy_unique_cooldown_key_is_a_second_identity(db, database_ur
     report = await run_phase(database_url, Phase.A)
     assert fingerprints(db) == ["from the application"]
     assert report.counts["events_skipped_duplicate"] == 1
+
+
+# --- escalation -----------------------------------------------------------------------------------------------------
+
+SPIKES = pytest.mark.parametrize(
+    ("add_spike", "key"),
+    [
+        (add_index, "REGIONAL_RISK_SPIKE:Europe:2025-11-10"),
+        (add_asset_risk, "ASSET_RISK_SPIKE:Europe:gas:2025-11-10"),
+    ],
+)
+
+
+@SPIKES
+async def test_a_higher_severity_on_the_same_day_is_a_new_event(db, database_url, add_spike, key):
+    """71 in the morning and 97 at noon are two events, and the second says that it rose (SPEC A-3a)."""
+    for hours, score in enumerate((71, 97)):
+        add_spike(db, score, NOW + hours * HOUR)
+        await run_phase(database_url, Phase.A, now=NOW + hours * HOUR)
+    first, second = events(db)
+    assert (first.event_fingerprint, first.severity) == (key, 3)
+    assert (second.event_fingerprint, second.cooldown_key, second.severity) == (f"{key}:S5", f"{key}:S5", 5)
+    assert "rose to 97" in second.headline
+    assert (second.payload["escalated"], second.payload["earlier_today"]) == (True, 71)
+    assert "escalated" not in first.payload
+    assert "rose" not in first.headline
+
+
+@SPIKES
+async def test_a_day_brings_at_most_one_event_a_tier(db, database_url, add_spike, key):
+    """However often the value crosses a tier's border, and whichever tier comes first (SPEC A-3a)."""
+    for minutes, score in enumerate((75, 72, 85, 79, 88, 95, 81, 91, 70, 99)):
+        add_spike(db, score, NOW + minutes * MINUTE)
+        for _ in range(2):
+            await run_phase(database_url, Phase.A, now=NOW + minutes * MINUTE)
+    assert [(event.event_fingerprint, event.severity, event.payload["value"]) for event in events(db)] == [
+        (key, 3, 75), (f"{key}:S4", 4, 85), (f"{key}:S5", 5, 95),
+    ]  # fmt: skip
+
+
+async def test_escalation_is_told_by_place_and_day(db, database_url):
+    """Another region, another asset and the next day begin afresh (SPEC A-3a)."""
+    add_index(db, 95)
+    add_index(db, 71, region="Asia")
+    add_asset_risk(db, 95)
+    add_asset_risk(db, 71, asset="oil")
+    await run_phase(database_url, Phase.A)
+    add_index(db, 85, NOW + MINUTE, region="Asia")
+    await run_phase(database_url, Phase.A, now=NOW + MINUTE)
+    await run_phase(database_url, Phase.A, now=NOW + DAY)
+    assert [name for name in fingerprints(db) if name.endswith(("S3", "S4", "S5"))] == [
+        "REGIONAL_RISK_SPIKE:Asia:2025-11-10:S4"
+    ]
+    assert len(fingerprints(db)) == 9
+
+
+@pytest.mark.parametrize("unique", [False, True])
+async def test_an_application_s_event_of_today_is_escalated_too(db, database_url, unique):
+    """One known by its cooldown key alone counts: what is as severe is not told again, what is worse is (SPEC A-3a)."""
+    key = "REGIONAL_RISK_SPIKE:Europe:2025-11-10"
+    db.execute(f"CREATE {'UNIQUE' if unique else ''} INDEX legacy_cooldown ON alert_events (cooldown_key)")
+    add_event(db, fingerprint="from the application", cooldown_key=key, severity=4)
+    add_index(db, 95)
+    report = await run_phase(database_url, Phase.A)
+    assert fingerprints(db) == [f"{key}:S5", "from the application"]
+    assert report.counts["events_created"] == 1
+
+
+async def test_escalation_under_concurrent_runs_is_told_once(db, database_url):
+    """Runners side by side make one event a tier (SPEC A-3a, A-4)."""
+    add_index(db, 71)
+    await asyncio.gather(*(run_phase(database_url, Phase.A) for _ in range(4)))
+    add_index(db, 97, NOW + MINUTE)
+    await asyncio.gather(*(run_phase(database_url, Phase.A, now=NOW + MINUTE) for _ in range(4)))
+    assert [event.severity for event in events(db)] == [3, 5]
+
+
+@pytest.mark.parametrize("rule", ["regional_risk_spike", "asset_risk_spike"])
+async def test_a_rule_finds_todays_events_in_a_long_history_by_their_keys(db, database_url, rule):
+    """It does not read the history (SPEC A-3a)."""
+    db.execute(
+        "INSERT INTO alert_events (alert_type, severity, headline, body, cooldown_key, event_fingerprint)"
+        " SELECT 'X', 3, 'Old', '', 'old ' || i, 'old ' || i FROM generate_series(1, 30000) AS i"
+    )
+    db.execute("ANALYZE alert_events")
+    text = next(one for one in rule_files(None) if one.name == rule).text
+    db.execute(f"PREPARE rule (timestamptz, text) AS {text}")
+    plan = "\n".join(row[0] for row in db.execute(f"EXPLAIN EXECUTE rule ('{NOW}', 'UTC')"))
+    assert "Seq Scan on alert_events" not in plan
+    assert "alert_events_event_fingerprint_key" in plan
+
+
+async def test_a_custom_rule_names_its_events_as_it_likes(db, database_url, tmp_path):
+    """Nothing is added to its keys, and its events do not escalate those of the built-in rules (SPEC A-3a, A-1)."""
+    (tmp_path / "outage.sql").write_text(GOOD_RULE)
+    add_index(db, 71)
+    await run_rules(database_url, tmp_path)
+    (tmp_path / "outage.sql").write_text(GOOD_RULE.replace("4 AS severity", "5 AS severity"))
+    report = await run_rules(database_url, tmp_path)
+    assert fingerprints(db) == ["OUTAGE:2025-11-10", "REGIONAL_RISK_SPIKE:Europe:2025-11-10"]
+    assert report.counts["events_created"] == 0
 
 
 # --- rules of one's own ---------------------------------------------------------------------------------------------
