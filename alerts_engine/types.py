@@ -147,6 +147,8 @@ class DigestContent:
     window_start: datetime
     window_end: datetime
     items: tuple[Alert, ...]
+    over_quota: frozenset[int] = frozenset()
+    """The events that would have come at once, had the day's instant messages not been used up (SPEC B-7)."""
 
 
 # --- messages: what rendering makes and a channel sends -----------------------------------------------------------

@@ -122,7 +122,7 @@ SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u
 --   5  alike users, together  pairs, groups, judged, verdicts      refusals by plan, wish and destination
 --   6  one by one             existing, considered, first_heard, second, screened      cooldowns within the run
 --   7  quotas                 ranked, irregular, quotas, estimated, counted
---   8  the answer             decided      refusals by quota
+--   8  the answer             decided      refusals by quota, and what moves to the digest for it
 --   9  what is written        recipients, delivered, spent, noted
 --  10  what is counted        made, refusals, outside_allowlist
 --  11  what explain shows     explained, explained_preferences
@@ -137,6 +137,7 @@ SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u
 --   $7 allowlist  int8[]       NULL: everybody
 --   $8 record     bool
 --   $9 channels   json_text    [{channel, bit, has_digests}, …]: the registry's, at most eight
+--   $10 overflow  bool         what a quota refuses goes into the digest, where plan and channel have digests
 -- returns: FanOutPage, one
 -- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
 -- locks: key share on the recipients (skip locked) and on the events; it stops the application from deleting them alone
@@ -197,12 +198,14 @@ allowances AS MATERIALIZED (
            t.allowed AS type_allowed,
            t.allowed
            AND a.per_day IS NOT NULL
-           AND (k.kind = 'instant' OR (c.has_digests AND p.digests > 0)) AS allowed
+           AND (k.kind = 'instant' OR d.takes_digests) AS allowed,
+           $10 AND d.takes_digests AS may_move
       FROM events AS e
      CROSS JOIN plans AS p
      CROSS JOIN (VALUES (0), (1)) AS s(digest_only)
      CROSS JOIN channels AS c
      CROSS JOIN LATERAL (SELECT (p.per_day ->> c.channel)::int4 AS per_day) AS a
+     CROSS JOIN LATERAL (SELECT c.has_digests AND p.digests > 0 AS takes_digests) AS d
      CROSS JOIN LATERAL (
            SELECT CASE WHEN p.plan = 'free' OR s.digest_only = 1 OR a.per_day = 0
                        THEN 'digest' ELSE 'instant' END AS kind
@@ -369,7 +372,7 @@ groups AS MATERIALIZED (
 ),
 judged AS NOT MATERIALIZED (
     SELECT g.event_id, g.profile, g.users, l.quota_rank, l.age_rank, l.cooldown_key, l.has_twin, l.channel, l.kind,
-           l.per_day,
+           l.per_day, l.may_move,
            CASE WHEN NOT l.allowed THEN 'plan'
                 WHEN (g.profile >> 16) & 1 = 0 OR (g.profile >> 8) & l.bit <> 0 THEN 'prefs'
                 WHEN g.profile & l.bit <> 0 THEN 'missing_destination'
@@ -394,8 +397,8 @@ existing AS MATERIALIZED (
        AND d.user_id <= $3
 ),
 considered AS NOT MATERIALIZED (
-    SELECT p.user_id, p.event_id, p.cooldown_minutes, v.channel, v.kind, v.per_day, v.quota_rank, v.age_rank,
-           v.cooldown_key, v.refusal
+    SELECT p.user_id, p.event_id, p.cooldown_minutes, v.channel, v.kind, v.per_day, v.may_move, v.quota_rank,
+           v.age_rank, v.cooldown_key, v.refusal
       FROM pairs AS p
       JOIN verdicts AS v ON v.event_id = p.event_id AND v.profile = p.profile AND v.goes_on
      WHERE NOT EXISTS (
@@ -417,7 +420,7 @@ second AS (
       JOIN events AS e ON e.cooldown_key = f.cooldown_key AND e.age_rank > f.age_rank
 ),
 screened AS NOT MATERIALIZED (
-    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.quota_rank,
+    SELECT c.user_id, c.event_id, c.channel, c.kind, c.per_day, c.may_move, c.quota_rank,
            CASE WHEN c.refusal IS DISTINCT FROM 'plan' AND c.cooldown_minutes > 0 AND s.user_id IS NOT NULL
                 THEN 'prefs' ELSE c.refusal END AS refusal
       FROM considered AS c
@@ -527,11 +530,13 @@ counted AS NOT MATERIALIZED (
 ),
 
 -- == 8 == The answer ==================================================================================================
+-- 'moved' is no refusal: it becomes a digest delivery, which counts in no quota.
 decided AS MATERIALIZED (
     SELECT c.user_id, c.event_id, c.channel, c.kind,
            -- If rows were counted after all, what was made is what explains that count.
            c.made + c.really_used - c.used AS made,
-           coalesce(c.refusal, CASE WHEN c.really_used + c.place > c.per_day THEN 'quota' END) AS reason,
+           coalesce(c.refusal, CASE WHEN c.really_used + c.place > c.per_day
+                                    THEN CASE WHEN c.may_move THEN 'moved' ELSE 'quota' END END) AS reason,
            CASE WHEN NOT $8 THEN c.really_used END AS used
       FROM counted AS c
 ),
@@ -544,18 +549,22 @@ recipients AS MATERIALIZED (
       FROM users AS u
      WHERE u.id > $2::int8
        AND u.id <= $3::int8
-       AND u.id IN (SELECT d.user_id FROM decided AS d WHERE $8 AND d.reason IS NULL)
+       AND u.id IN (SELECT d.user_id FROM decided AS d WHERE $8 AND coalesce(d.reason, 'moved') = 'moved')
        FOR KEY SHARE OF u SKIP LOCKED
 ),
 delivered AS (
-    INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day)
-    SELECT d.user_id, d.event_id, d.channel, d.kind, $4, CASE WHEN d.kind = 'instant' THEN (SELECT today FROM day) END
+    INSERT INTO user_alert_deliveries
+           (user_id, alert_event_id, channel, delivery_kind, created_at, quota_day, over_quota)
+    SELECT d.user_id, d.event_id, d.channel,
+           CASE WHEN d.reason IS NULL THEN d.kind ELSE 'digest' END, $4,
+           CASE WHEN d.reason IS NULL AND d.kind = 'instant' THEN (SELECT today FROM day) END,
+           CASE WHEN d.reason IS NOT NULL THEN TRUE END
       FROM decided AS d
       JOIN recipients AS r ON r.id = d.user_id
      WHERE $8
-       AND d.reason IS NULL
+       AND coalesce(d.reason, 'moved') = 'moved'
         ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
-    RETURNING delivery_kind
+    RETURNING delivery_kind, over_quota
 ),
 -- What is noted may be too high by a delivery that somebody else has just written, which refuses nobody.
 spent AS NOT MATERIALIZED (
@@ -579,7 +588,9 @@ noted AS (
 
 -- == 10 == What is counted ============================================================================================
 made AS (
-    SELECT count(*) AS deliveries, count(*) FILTER (WHERE delivery_kind = 'digest') AS digests FROM delivered
+    SELECT count(*) AS deliveries, count(*) FILTER (WHERE delivery_kind = 'digest') AS digests,
+           count(*) FILTER (WHERE over_quota) AS moved
+      FROM delivered
 ),
 refusals AS (
     SELECT v.refusal AS reason, sum(v.users) AS count FROM verdicts AS v WHERE NOT v.goes_on GROUP BY v.refusal
@@ -592,7 +603,7 @@ refusals AS (
      WHERE NOT v.goes_on
      GROUP BY v.refusal
      UNION ALL
-    SELECT d.reason, count(*) FROM decided AS d WHERE d.reason IS NOT NULL GROUP BY d.reason
+    SELECT d.reason, count(*) FROM decided AS d WHERE coalesce(d.reason, 'moved') <> 'moved' GROUP BY d.reason
 ),
 outside_allowlist AS (
     SELECT count(*) AS pairs
@@ -608,7 +619,9 @@ outside_allowlist AS (
 -- == 11 == What explain shows =========================================================================================
 explained AS (
     SELECT jsonb_agg(jsonb_build_object(
-               'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel, 'kind', d.kind, 'reason', d.reason,
+               'event_id', d.event_id, 'user_id', d.user_id, 'channel', d.channel,
+               'kind', CASE WHEN d.reason = 'moved' THEN 'digest' ELSE d.kind END,
+               'reason', nullif(d.reason, 'moved'), 'over_quota', coalesce(d.reason = 'moved', FALSE),
                'plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day, 'used', d.used,
                'wanted', (p.profile >> 16) & 1 = 1, 'cooldown_minutes', p.cooldown_minutes,
                'heard_at', h.heard_at::timestamptz, 'switched_off', (p.profile >> 8) & l.bit <> 0,
@@ -632,13 +645,14 @@ explained_preferences AS (
 SELECT (SELECT coalesce(sum(users), 0)::int8 FROM groups) + outside.pairs AS users_considered,
        made.deliveries - made.digests AS created_instant,
        made.digests AS created_digest,
+       made.moved AS moved_to_digest,
        (SELECT coalesce(jsonb_object_agg(r.reason, r.count), '{}')::text
           FROM (SELECT reason, sum(count)::int8 AS count FROM refusals GROUP BY reason) AS r) AS refusals,
        outside.pairs AS users_skipped_allowlist,
        ARRAY(SELECT d.user_id::int8
                FROM decided AS d
               WHERE $8
-                AND d.reason IS NULL
+                AND coalesce(d.reason, 'moved') = 'moved'
                 AND NOT EXISTS (SELECT FROM recipients AS r WHERE r.id = d.user_id)) AS held_by_others,
        explained.decisions::text,
        explained_preferences.preferences::text

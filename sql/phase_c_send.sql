@@ -184,7 +184,7 @@ SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
 -- returns: DigestRow, many
 -- again: safe; reads only
 SELECT g.id::int8 AS digest_id, g.digest_key, g.period, g.window_start::timestamptz AS window_start,
-       g.window_end::timestamptz AS window_end, e.id::int8 AS event_id
+       g.window_end::timestamptz AS window_end, e.id::int8 AS event_id, d.over_quota IS TRUE AS over_quota
   FROM user_alert_digests AS g
   LEFT JOIN (user_alert_digest_items AS i
              JOIN user_alert_deliveries AS d ON d.id = i.delivery_id

@@ -143,6 +143,8 @@ class Facts:
     """When the user last got another event with the same cooldown key."""
     switched_off: bool
     destination_present: bool
+    over_quota: bool
+    """The day's instant messages are used up, so it goes into the digest (SPEC B-7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ async def _page_of_one(
         allowlist=None if allowlist is None else list(allowlist),
         record=False,
         channels=channels_as_json(),
+        overflow=settings.quota_overflow == "digest",
     )
 
 
@@ -318,4 +321,5 @@ def _facts(decided: dict[str, Any]) -> Facts:
         heard_at=None if heard_at is None else datetime.fromisoformat(heard_at),
         switched_off=decided["switched_off"],
         destination_present=decided["destination_present"],
+        over_quota=decided["over_quota"],
     )

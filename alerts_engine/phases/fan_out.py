@@ -39,6 +39,8 @@ class FanOutCounts(PhaseCounts):
     deliveries_created: int = 0
     created_instant: int = 0
     created_digest: int = 0
+    deliveries_moved_to_digest: int = 0
+    """Of these, what a quota refused as instant (SPEC B-7)."""
     refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
     users_set_aside: int = 0
     """Users at events that could not be decided at all."""
@@ -52,6 +54,7 @@ class FanOutCounts(PhaseCounts):
         self.created_instant += page.created_instant
         self.created_digest += page.created_digest
         self.deliveries_created += page.created_instant + page.created_digest
+        self.deliveries_moved_to_digest += page.moved_to_digest
         self.users_skipped_allowlist += page.users_skipped_allowlist
         for reason, count in page.refusals.items():
             self.refused[Refusal(reason)] += count

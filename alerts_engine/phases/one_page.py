@@ -29,6 +29,8 @@ class FanOutPage:
     users_considered: int
     created_instant: int
     created_digest: int
+    moved_to_digest: int
+    """Of these, what a quota refused as instant (SPEC B-7)."""
     refusals: dict[str, int]
     """How many decisions each :class:`~alerts_engine.types.Refusal` ended."""
     users_skipped_allowlist: int
@@ -127,6 +129,7 @@ class OnePage:
                 allowlist=self._context.allowlist,
                 record=True,
                 channels=channels_as_json(),
+                overflow=self._context.settings.quota_overflow == "digest",
             )
         except StatementTimeoutError:
             if not users:

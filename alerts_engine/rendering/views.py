@@ -70,6 +70,8 @@ class AlertView:
     """The body in short, one line; empty when there is nothing to add to the headline."""
     time: str
     link: str | None
+    over_quota: bool
+    """In a digest: it would have come at once, had the day's instant messages not been used up."""
     facts: tuple[tuple[str, str], ...]
     """What is known besides the text, as names and values: ``("Region", "Europe")``."""
 
@@ -123,7 +125,7 @@ class Views:
         """Where a user says what alerts to get."""
         return f"{self._base}/settings/notifications" if self._base else None
 
-    def alert(self, alert: Alert, *, day: date | None = None) -> AlertView:
+    def alert(self, alert: Alert, *, day: date | None = None, over_quota: bool = False) -> AlertView:
         """The view of ``alert``; among the items of a digest of ``day`` its time is short."""
         kind, region = _type_name(alert.alert_type), _name(alert.scope_region, _REGION_LIMIT)
         name = f"{kind}: {region}" if region else kind
@@ -157,6 +159,7 @@ class Views:
             reason=clean(" ".join(paragraphs), REASON_LIMIT),
             time=at,
             link=link,
+            over_quota=over_quota,
             facts=tuple((name, value) for name, value in facts if value),
         )
 
@@ -164,7 +167,9 @@ class Views:
         """Ready to tell up to ``in_full`` alerts of ``digest``, which has at least one."""
         ranked = sorted(digest.items, key=_importance)
         day = self._times.local(digest.window_start).date()
-        items = tuple(self.alert(alert, day=day) for alert in ranked[:in_full])
+        items = tuple(
+            self.alert(alert, day=day, over_quota=alert.event_id in digest.over_quota) for alert in ranked[:in_full]
+        )
         tallies = _tallies(ranked)
         view = DigestView(
             title=_DIGEST_TITLES[digest.period],

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     max_send_per_run: int = Field(1000, ge=0, le=1000 * _A_MILLION, alias="ALERTS_MAX_SEND_PER_RUN", description="deliveries + digests sent in one run")
     max_run_seconds: float | None = Field(None, gt=0, le=_A_DAY, alias="ALERTS_MAX_RUN_SECONDS", description="stop claiming after this long; not set: unlimited")
 
+    quota_overflow: Literal["drop", "digest"] = Field("drop", alias="ALERTS_QUOTA_OVERFLOW", description="an instant alert over the day's quota: `drop` it, or put it into the user's `digest`, where plan and channel have digests")
     digest_period: Period = Field(Period.DAILY, alias="ALERTS_DIGEST_PERIOD", description="for users who chose none")
     digest_grace_minutes: float = Field(10, ge=0, le=_A_WEEK // 60, alias="ALERTS_DIGEST_GRACE_MINUTES", description="a digest becomes due this long after its window closed")
     sms_validity_seconds: int = Field(14400, ge=1, le=36000, alias="ALERTS_SMS_VALIDITY_SECONDS", description="after this long the provider drops an SMS that it could not deliver")

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
 from alerts_engine import AlertsEngine, Channel, Kind, Phase
+from alerts_engine.commands.tables.explain import explanation_tables
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError
 from alerts_engine.operations.explain import Answer, Explanation, Verdict, explain
@@ -82,6 +83,7 @@ async def _compare(database_url: str, world: World) -> None:
         plan_quotas=world.plan_quotas,
         time_zone=world.time_zone,
         send_allowlist_user_ids=world.allowlist,
+        quota_overflow=world.quota_overflow,
     )
     connection = await asyncpg.connect(database_url, server_settings={"TimeZone": "UTC"})
     async with AlertsEngine(given) as engine:
@@ -182,6 +184,24 @@ async def test_quota_says_how_much_of_how_many_is_used(db: psycopg.Connection, d
     add_delivery(db, user, add_event(db, fanned_out=True), created_at=NOW - HOUR)
     verdict, facts = (await _decisions(database_url, user, event))[Channel.EMAIL]
     assert (verdict, facts.used, facts.per_day) == (Refusal.QUOTA, 4, 4)
+
+
+async def test_what_the_quota_moves_to_the_digest_is_said(db: psycopg.Connection, database_url: str):
+    """Before the fan-out and after it (B-7, B-9)."""
+    user = add_user(db, "personal")
+    for _ in range(4):
+        add_delivery(db, user, add_event(db, fanned_out=True), created_at=NOW - HOUR)
+    event = add_event(db)
+    for _ in range(2):
+        configured = settings(database_url, quota_overflow="digest")
+        async with connect(database_url) as database:
+            (found,) = await explain(database, configured, user_id=user, event_id=event, now=NOW)
+        email = next(one for one in found.decisions if one.channel == Channel.EMAIL)
+        assert (email.verdict, email.kind, email.facts.over_quota) == (Verdict.DELIVER, Kind.DIGEST, True)
+        assert (email.facts.used, email.facts.per_day) == (4, 4)
+        (text,) = [row[2] for table in explanation_tables(found) for row in table.rows if row[0] == "email"]
+        assert text.endswith("; 4 of 4 a day are used, so it goes into the digest (plan personal)")
+        await run(database_url, Phase.B, fields={"quota_overflow": "digest"})
 
 
 async def test_cooldown_says_when_the_user_last_heard_of_it(db: psycopg.Connection, database_url: str):

@@ -62,7 +62,13 @@ async def test_no_statement_of_the_fan_out_reads_a_whole_table(filled: asyncpg.C
     """Neither deliveries, nor users and what they want beyond the page (SPEC section 16)."""
     async with connect(database_url) as database:
         plans = await plans_as_json(database, settings(database_url))
-    page = {"time_zone": "Europe/Amsterdam", "plans": plans, "allowlist": None, "channels": channels_as_json()}
+    page = {
+        "time_zone": "Europe/Amsterdam",
+        "plans": plans,
+        "allowlist": None,
+        "channels": channels_as_json(),
+        "overflow": True,
+    }
     behind = {"after_user": MIDDLE, "last_user": END}
     window = {"now": NOW, "since": timedelta(hours=24)}
     orders: list[tuple[Statement, dict[str, Any]]] = [

@@ -123,6 +123,7 @@ async def _run_phase_b(database_url: str, world: World) -> dict[str, object]:
         plan_quotas=world.plan_quotas,
         time_zone=world.time_zone,
         send_allowlist_user_ids=world.allowlist,
+        quota_overflow=world.quota_overflow,
     )
     async with AlertsEngine(settings_of_run) as engine:
         report = await engine.run(Phase.B, now=world.now, since_hours=world.since_hours)
@@ -137,10 +138,10 @@ def _expected_completed(world: World, outcome: FanOut) -> set[int]:
 
 async def _deliveries(connection: asyncpg.Connection) -> set[Delivery]:
     rows = await connection.fetch(
-        "SELECT alert_event_id, user_id, channel, delivery_kind, status, created_at::timestamptz"
+        "SELECT alert_event_id, user_id, channel, delivery_kind, status, created_at::timestamptz, over_quota"
         " FROM user_alert_deliveries"
     )
-    return {Delivery(*row[:3], Kind(row[3]), Status(row[4]), row[5]) for row in rows}
+    return {Delivery(*row[:3], Kind(row[3]), Status(row[4]), *row[5:]) for row in rows}
 
 
 async def _completed(connection: asyncpg.Connection) -> set[int]:

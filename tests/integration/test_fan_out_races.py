@@ -232,7 +232,7 @@ async def test_the_application_goes_on_writing_while_a_page_is_decided(db: psyco
         made = await page.row(
             one_page.fan_out_page, event_ids=[event], after_user=0, last_user=users[-1], now=NOW,
             time_zone="Europe/Amsterdam", plans=plans, allowlist=None, record=True,
-            channels=channels_as_json(),
+            channels=channels_as_json(), overflow=False,
         )  # fmt: skip
         await page.row(one_page.advance_fan_out, event_ids=[event], last_user=users[-1], completed=True, now=NOW)
         assert made.created_instant == len(users)

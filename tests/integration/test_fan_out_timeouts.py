@@ -90,7 +90,7 @@ async def _most_rows(url: str, events: list[int], user: int) -> float:
             {
                 "event_ids": events, "after_user": user - 1, "last_user": user, "now": NOW,
                 "time_zone": "Europe/Amsterdam", "plans": plans, "allowlist": None, "record": True,
-                "channels": channels_as_json(),
+                "channels": channels_as_json(), "overflow": False,
             }
         )  # fmt: skip
         (row,) = await page._connection.fetch(explain, *values)
@@ -168,7 +168,7 @@ async def _wanted(url: str, database: Any, events: list[int], last_user: int) ->
         one_page.fan_out_page,
         event_ids=events, after_user=0, last_user=last_user, now=NOW, time_zone="Europe/Amsterdam",
         plans=await plans_as_json(database, settings(url)), allowlist=None, record=False,
-        channels=channels_as_json(),
+        channels=channels_as_json(), overflow=False,
     )  # fmt: skip
     return {
         (one["event_id"], one["user_id"], one["channel"]): (one["wanted"], one["cooldown_minutes"], one["reason"])

@@ -208,6 +208,8 @@ CHECKSUMS = {
     "0018.uncertain_indexes.sql": "1419374a1dfecfed",
     "0019.vacuum.rollback.sql": "6520465980e1fa23",
     "0019.vacuum.sql": "cfa42bf7e41ae2e6",
+    "0023.over_quota.rollback.sql": "7edfa95e1caea935",
+    "0023.over_quota.sql": "0281adaa64f4fbe9",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""

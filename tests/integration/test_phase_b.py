@@ -550,6 +550,69 @@ async def test_quotas_hold_under_concurrent_runs(db, database_url, small_pages):
     assert len(completed(db)) == 8
 
 
+# --- what a quota refuses moves to the digest -------------------------------------------------------------------------
+
+
+def overflow(db) -> dict[tuple[int, int, str], tuple[str, bool | None]]:
+    rows = db.execute(
+        "SELECT alert_event_id, user_id, channel, delivery_kind, over_quota FROM user_alert_deliveries"
+    ).fetchall()
+    return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+
+
+OVERFLOW = {"quota_overflow": "digest", "plan_quotas": {"pro": quota(2)}}
+
+
+async def test_what_the_quota_refuses_goes_into_the_digest(db, database_url):
+    """The least severe of the day, marked as such; it uses up nothing, and is made once (SPEC B-7)."""
+    user = add_user(db, "pro")
+    events = [add_event(db, severity=severity) for severity in (3, 5, 4)]
+    report = await fan(database_url, fields=OVERFLOW)
+    assert overflow(db) == {
+        (events[0], user, "email"): ("digest", True),
+        (events[1], user, "email"): ("instant", None),
+        (events[2], user, "email"): ("instant", None),
+    }
+    counts = report.counts
+    assert (counts["deliveries_created"], counts["created_digest"], counts["deliveries_moved_to_digest"]) == (3, 1, 1)
+    assert counts["deliveries_skipped_quota"] == 0
+    db.execute("UPDATE alert_events SET fanout_completed_at = NULL, fanout_position = 0")
+    again = await fan(database_url, fields=OVERFLOW, now=NOW + MINUTE)
+    assert (again.counts["deliveries_created"], len(overflow(db))) == (0, 3)
+
+
+async def test_a_dry_run_counts_what_would_move_to_the_digest(db, database_url):
+    """And makes nothing (SPEC B-7, X-1)."""
+    add_user(db, "pro")
+    for _ in range(3):
+        add_event(db)
+    report = await fan(database_url, fields=OVERFLOW, dry_run=True)
+    assert report.counts["deliveries_moved_to_digest"] == 1
+    assert overflow(db) == {}
+
+
+async def test_what_moves_to_the_digest_holds_under_concurrent_runs(db, database_url, small_pages):
+    """Each event once for each user: the cap at once, the rest in the digest (SPEC B-7)."""
+    users = [add_user(db, "pro") for _ in range(12)]
+    severe = {add_event(db, severity=5) for _ in range(2)}
+    milder = {add_event(db, severity=4) for _ in range(5)}
+    counts = [FanOutCounts() for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        runners = [
+            PhaseContext(
+                await stack.enter_async_context(connect(database_url)), settings(database_url, **OVERFLOW),
+                f"run {number}", NOW,
+            )
+            for number in range(4)
+        ]  # fmt: skip
+        await asyncio.gather(*(fan_out(runner, own) for runner, own in zip(runners, counts, strict=True)))
+    assert overflow(db) == {
+        **{(event, user, "email"): ("instant", None) for event in severe for user in users},
+        **{(event, user, "email"): ("digest", True) for event in milder for user in users},
+    }
+    assert sum(own.deliveries_moved_to_digest for own in counts) == len(milder) * len(users)
+
+
 # --- counts, and the allowlist --------------------------------------------------------------------------------------
 
 
@@ -564,6 +627,7 @@ async def test_the_counts_add_up(db, database_url, small_pages):
         add_event(db, alert_type=alert_type)
     counts = (await fan(database_url, fields={"plan_quotas": {"pro": quota(1)}})).counts
     decisions = {name: value for name, value in counts.items() if name.startswith("deliveries_")}
+    del decisions["deliveries_moved_to_digest"]  # they are among those that were created
     assert counts["events_processed"] == 4
     assert counts["users_considered"] == 4 * 18
     assert sum(decisions.values()) == 3 * counts["users_considered"]

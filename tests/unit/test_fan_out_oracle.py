@@ -333,6 +333,18 @@ def test_the_cooldown_within_a_run_is_decided_before_the_quota():
 CAPPED = {"user": replace(USER, plan="gold"), "plan_quotas": {"gold": PlanQuota(email=2, alert_types=("ALL",))}}
 
 
+def test_what_the_quota_refuses_moves_to_the_digest_where_it_is_asked_to():
+    """SPEC B-7: only where the plan and the channel have digests, and it uses up nothing."""
+    events = [_event(10 + n, 9 - n, severity=5 - n) for n in range(3)]
+    for digests, answers in ((1, ["instant", "instant", "digest"]), (0, ["instant", "instant", "quota"])):
+        quotas = {"gold": PlanQuota(email=2, sms=2, digests=digests, alert_types=("ALL",))}
+        world = _world(*events, user=CAPPED["user"], plan_quotas=quotas, quota_overflow="digest")
+        assert _answers(world) == answers
+        assert _answers(world, Channel.SMS) == ["instant", "instant", "quota"]
+        assert fan_out(world).counts["deliveries_moved_to_digest"] == answers.count("digest")
+        assert [one.event_id for one in fan_out(world).created if one.over_quota] == [12] * digests
+
+
 def test_the_more_severe_events_get_the_remaining_quota_then_the_older():
     """SPEC B-7."""
     events = [_event(10, 9, severity=3), _event(11, 5, severity=5), _event(12, 12, severity=3), _event(13, 12)]

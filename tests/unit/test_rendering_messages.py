@@ -274,6 +274,17 @@ def test_a_digest_subject_counts_and_names_the_top_alert(severities: tuple[int, 
     assert digest_email(*(replace(HALT, severity=severity) for severity in severities)).subject == subject
 
 
+def test_a_digest_says_which_alerts_the_quota_moved_into_it() -> None:
+    """And of the others it says nothing (SPEC B-7)."""
+    content = replace(daily(HALT, replace(HALT, event_id=43)), over_quota=frozenset({43}))
+    message = renderer().digest(content, Channel.EMAIL)
+    chat = renderer().digest(content, Channel.TELEGRAM)
+    assert isinstance(message, EmailMessage)
+    assert isinstance(chat, TelegramMessage)
+    for text in (message.html, message.text, chat.text):
+        assert text.count("over your day's limit") == 1
+
+
 @pytest.mark.parametrize("count", [1, 25, 26, 1000])
 def test_a_digest_of_any_size_tells_25_and_counts_the_rest(count: int) -> None:
     """One item or a thousand, below Gmail's clipping size (SPEC M-3)."""

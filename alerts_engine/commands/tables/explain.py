@@ -153,6 +153,8 @@ def _wanted(facts: Facts, explanation: Explanation) -> str:
 
 
 def _allowance(facts: Facts, decision: Decision) -> str:
+    if facts.over_quota:
+        return f"{facts.used} of {facts.per_day} a day are used, so it goes into the digest (plan {facts.plan})"
     if decision.kind is Kind.DIGEST:
         return f"in a digest (plan {facts.plan})"
     return f"{facts.used} of {facts.per_day} a day used by other events (plan {facts.plan})"

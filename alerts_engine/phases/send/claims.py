@@ -56,6 +56,8 @@ class DigestRow:
     window_start: datetime
     window_end: datetime
     event_id: int | None
+    over_quota: bool
+    """The day's quota refused it as an instant message (SPEC B-7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +275,9 @@ async def digests_by_id(database: Executor, digest_ids: list[int], events: Event
 
 def _keyed(rows: Sequence[DigestRow], alerts: tuple[Alert, ...]) -> KeyedDigest:
     first = rows[0]
-    return KeyedDigest(first.digest_key, DigestContent(first.period, first.window_start, first.window_end, alerts))
+    over_quota = frozenset(row.event_id for row in rows if row.over_quota and row.event_id is not None)
+    content = DigestContent(first.period, first.window_start, first.window_end, alerts, over_quota)
+    return KeyedDigest(first.digest_key, content)
 
 
 def _message(

@@ -34,6 +34,7 @@ class Decision:
     channel: Channel
     kind: Kind
     verdict: Verdict
+    over_quota: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def fan_out(world: World) -> FanOut:
     decisions = tuple(decision for user in allowed for decision in _decide_user(user, events, world))
     delivered = (decision for decision in decisions if decision.verdict is Verdict.DELIVER)
     counts = _verdict_counts(decisions) | {
+        "deliveries_moved_to_digest": sum(decision.over_quota for decision in decisions),
         "events_processed": len(events),
         "users_considered": len(events) * len(considered),
         "users_set_aside": 0,
@@ -103,6 +105,7 @@ def _delivery(decision: Decision, world: World) -> Delivery:
         kind=decision.kind,
         status=Status.QUEUED,
         created_at=world.now,
+        over_quota=decision.over_quota or None,
     )
 
 
@@ -235,8 +238,12 @@ def _apply_quota(user: User, channel: Channel, candidates: list[Decision], world
             continue
         assert cap is not None
         used += 1
-        verdict = Verdict.DELIVER if used <= cap else Verdict.QUOTA
-        yield Decision(decision.event, user, channel, decision.kind, verdict)
+        if used <= cap:
+            yield decision
+        elif world.quota_overflow == "digest" and _channel_allowed(Kind.DIGEST, plan_of(user, world), channel):
+            yield replace(decision, kind=Kind.DIGEST, over_quota=True)
+        else:
+            yield replace(decision, verdict=Verdict.QUOTA)
 
 
 def _used_today(user: User, channel: Channel, world: World) -> int:

@@ -265,6 +265,8 @@ def _with_deliveries(draw: st.DrawFn, world: World, times: st.SearchStrategy[dat
     return replace(world, deliveries=tuple(unique.values()))
 
 
+_overflow = st.sampled_from(["drop", "digest"])
+
 # --- worlds ------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +283,7 @@ def worlds(draw: st.DrawFn) -> World:
         plan_quotas=quotas,
         allowlist=draw(_mostly(None, (1, 3), (2,), (9,))),
         since_hours=draw(_mostly(24, 1, 0)),
+        quota_overflow=draw(_overflow),
     )
     times = _recently(world) | _beside_midnight(world)
     return draw(_with_deliveries(world, times, most=16))
@@ -302,6 +305,7 @@ def plan_worlds(draw: st.DrawFn) -> World:
         ),
         plan_settings=rows,
         plan_quotas=quotas,
+        quota_overflow=draw(_overflow),
     )
 
 
@@ -341,12 +345,14 @@ def quota_worlds(draw: st.DrawFn) -> World:
     empty = draw(_empty_worlds())
     pools = _Pools(plans=["gold"], types=list(ALERT_TYPES), regions=["Europe"])
     caps = st.sampled_from([3, 1, 2, 4, 5])
-    quota = PlanQuota(email=draw(caps), telegram=draw(caps), sms=draw(caps), alert_types=("ALL",))
+    digests = draw(st.sampled_from([1, 24, 0]))
+    quota = PlanQuota(email=draw(caps), telegram=draw(caps), sms=draw(caps), digests=digests, alert_types=("ALL",))
     world = replace(
         empty,
         users=tuple(_eager(n, "gold", *EVERYTHING) for n in range(1, 3)),
         events=draw(_earlier_events(empty.now, pools)) + draw(_new_events(empty.now, pools)),
         plan_quotas={"gold": quota},
+        quota_overflow=draw(_overflow),
     )
     return draw(_with_deliveries(world, _beside_midnight(world), most=24))
 
@@ -368,6 +374,7 @@ def histories(draw: st.DrawFn, first: st.SearchStrategy[World]) -> tuple[World, 
     return before, replace(
         after,
         now=now,
+        quota_overflow=draw(_overflow),
         events=(*(draw(_maybe_unmarked(event)) for event in after.events), *new),
         deliveries=tuple(draw(_maybe_settled(delivery)) for delivery in after.deliveries),
     )

@@ -84,6 +84,8 @@ class Delivery:
     kind: Kind
     status: Status
     created_at: datetime
+    over_quota: bool | None = None
+    """``True``: the quota refused it as instant, so it became a digest delivery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class World:
     allowlist: tuple[int, ...] | None = None
     since_hours: int = 24
     time_zone: str = "Europe/Amsterdam"
+    quota_overflow: str = "drop"
+    """``ALERTS_QUOTA_OVERFLOW``."""
 
 
 def day_start(day: date, time_zone: str) -> datetime:
