@@ -66,6 +66,8 @@ class Period(StrEnum):
 
     DAILY = "daily"
     HOURLY = "hourly"
+    BURST = "burst"
+    """A bundle: instant alerts that were due together, as one message (SPEC D-7). Nobody chooses it."""
 
 
 class FailureKind(StrEnum):

@@ -432,7 +432,7 @@ screened AS NOT MATERIALIZED (
 --
 --     used = made  what the fan-out made today, whatever became of it
 --          + what others wrote today    (instant rows without quota_day; mostly there are none)
---          - what failed or was skipped of that which was made    (mostly none)
+--          - what failed or was skipped of that which was made    (mostly none; what went out in a bundle counts)
 --
 -- An example: 8 emails a day. The fan-out made 6 for the user, of which 1 failed; the application wrote 2. So 6 + 2 - 1
 -- = 7 are used. Of two events on this page the more severe has place 1, and 7 + 1 <= 8: it is delivered. The other has
@@ -462,6 +462,7 @@ irregular AS (
            EXISTS (SELECT FROM user_alert_deliveries AS d
                     WHERE d.quota_day = (SELECT today FROM day)
                       AND d.status IN ('failed', 'skipped')
+                      AND d.last_error IS DISTINCT FROM 'batched_into_digest'
                       AND d.user_id > $2
                       AND d.user_id <= $3) AS freed
 ),
@@ -486,7 +487,7 @@ estimated AS NOT MATERIALIZED (
                   AND d.channel = r.channel
                   AND d.delivery_kind = 'instant'
                   AND d.quota_day IS NULL
-                  AND d.status IN ('queued', 'sending', 'sent')
+                  AND (d.status IN ('queued', 'sending', 'sent') OR d.last_error = 'batched_into_digest')
                   AND d.created_at >= (SELECT starts FROM day)
                   AND d.created_at < (SELECT ends FROM day))
              ELSE 0 END
@@ -496,7 +497,8 @@ estimated AS NOT MATERIALIZED (
                 WHERE d.user_id = r.user_id
                   AND d.channel = r.channel
                   AND d.quota_day = (SELECT today FROM day)
-                  AND d.status IN ('failed', 'skipped'))
+                  AND d.status IN ('failed', 'skipped')
+                  AND d.last_error IS DISTINCT FROM 'batched_into_digest')
              ELSE 0 END AS used
       FROM ranked AS r
       LEFT JOIN quotas AS q
@@ -519,7 +521,7 @@ counted AS NOT MATERIALIZED (
                        WHERE d.user_id = e.user_id
                          AND d.channel = e.channel
                          AND d.delivery_kind = 'instant'
-                         AND d.status IN ('queued', 'sending', 'sent')
+                         AND (d.status IN ('queued', 'sending', 'sent') OR d.last_error = 'batched_into_digest')
                          AND d.created_at >= (SELECT starts FROM day)
                          AND d.created_at < (SELECT ends FROM day)
                          AND ($8 OR (d.created_at <= $4::timestamptz AND d.alert_event_id <> e.event_id))

@@ -1,4 +1,5 @@
--- Phase D: queued digest deliveries become items of digests, one a user, channel, period and window (SPEC section 7).
+-- Phase D: queued digest deliveries become items of digests, one a user, channel, period and window (SPEC section 7);
+-- before that, instant ones that crowd upon one user become bundles (D-7).
 
 -- name: begin_batch
 -- What holds for the batch's transaction alone; a pooler may not take it at connecting.
@@ -16,6 +17,129 @@ SELECT set_config('lock_timeout', $1, TRUE),
 SELECT set_config(s.name, s.reset_val, TRUE)
   FROM pg_settings AS s
  WHERE s.name IN ('lock_timeout', 'statement_timeout', 'jit');
+
+-- name: crowded_deliveries
+-- The users and channels for whom more instant deliveries are due than may go one by one, and which of these go
+-- together. Not what was ever tried: that must not change (C-12). What this costs follows what is due.
+--   $1 now           timestamptz
+--   $2 bundle_from   int8         more than so many make a bundle
+--   $3 keep_severity int4         from here on alerts stay messages of their own
+--   $4 channels      text[]       those that have digests and are not paused
+--   $5 allowlist     int8[]       NULL: everybody
+--   $6 most          int8         about so many deliveries
+-- returns: Crowd, many
+-- again: safe; reads only
+WITH waiting AS (
+    SELECT d.id, d.user_id, d.channel, d.alert_event_id
+      FROM user_alert_deliveries AS d
+     WHERE d.channel = ANY ($4)
+       AND d.status = 'queued'
+       AND d.delivery_kind = 'instant'
+       AND d.next_retry_at IS NULL
+       AND d.attempts = 0
+       AND d.key_used_at IS NULL
+       AND d.uncertain_since IS NULL
+       AND ($5::int8[] IS NULL OR d.user_id = ANY ($5))
+     UNION ALL
+    SELECT d.id, d.user_id, d.channel, d.alert_event_id
+      FROM user_alert_deliveries AS d
+     WHERE d.channel = ANY ($4)
+       AND d.status = 'queued'
+       AND d.delivery_kind = 'instant'
+       AND d.next_retry_at IS NOT NULL
+       AND d.next_retry_at <= $1::timestamptz
+       AND d.attempts = 0
+       AND d.key_used_at IS NULL
+       AND d.uncertain_since IS NULL
+       AND ($5::int8[] IS NULL OR d.user_id = ANY ($5))
+),
+crowds AS MATERIALIZED (
+    SELECT w.user_id, w.channel, array_agg(w.id) AS ids, array_agg(w.alert_event_id) AS event_ids
+      FROM waiting AS w
+     GROUP BY w.user_id, w.channel
+    HAVING count(*) > $2
+),
+milder AS (
+    SELECT c.user_id, c.channel, array_agg(one.id::int8 ORDER BY one.id) AS ids
+      FROM crowds AS c
+     CROSS JOIN LATERAL unnest(c.ids, c.event_ids) AS one(id, event_id)
+      JOIN alert_events AS e ON e.id = one.event_id
+     WHERE e.severity < $3
+       AND NOT EXISTS (SELECT FROM user_alert_digest_items AS i WHERE i.delivery_id = one.id)
+     GROUP BY c.user_id, c.channel
+    HAVING count(*) > 1
+),
+in_turn AS (
+    SELECT m.ids, sum(cardinality(m.ids)) OVER (ORDER BY m.ids[1]) - cardinality(m.ids) AS before
+      FROM milder AS m
+)
+SELECT t.ids FROM in_turn AS t WHERE t.before < $6 ORDER BY t.ids[1];
+
+-- name: build_bundles
+-- Make one message of each user's and channel's deliveries among these. Who claims some of them at the same time keeps
+-- those; two that are left are still a bundle, and one that is left goes alone.
+--   $1 now  timestamptz
+--   $2 ids  int8[]       whole crowds
+-- returns: BundleBatch, one
+-- plan: fresh, for the tables grow from batch to batch
+-- locks: the deliveries taken (skip locked), key share on their users (skip locked)
+-- again: safe; what is in a bundle is not queued any more
+WITH taken AS MATERIALIZED (
+    SELECT d.id, d.user_id, d.alert_event_id, d.channel
+      FROM user_alert_deliveries AS d
+      -- Who is being deleted is passed over: that transaction goes on to wait for the deliveries, and this one for it.
+     CROSS JOIN LATERAL (
+           SELECT FROM users AS u WHERE u.id = d.user_id FOR KEY SHARE SKIP LOCKED
+           ) AS held
+     WHERE d.id = ANY ($2)
+       AND d.status = 'queued'
+       AND d.delivery_kind = 'instant'
+       AND d.attempts = 0
+       AND d.key_used_at IS NULL
+       AND d.uncertain_since IS NULL
+     ORDER BY d.id
+       FOR NO KEY UPDATE OF d SKIP LOCKED
+),
+-- Moments that no calendar has, such as infinity, would keep everybody's bundles from being built.
+their_events AS MATERIALIZED (
+    SELECT e.id, least(greatest(e.created_at, '0001-01-03'), '9999-12-01')::timestamptz AS happened_at
+      FROM alert_events AS e
+     WHERE e.id = ANY (ARRAY(SELECT DISTINCT t.alert_event_id FROM taken AS t))
+),
+bundles AS MATERIALIZED (
+    SELECT t.user_id, t.channel, concat_ws(':', t.user_id, t.channel, 'burst', min(t.id)) AS digest_key,
+           min(e.happened_at) AS starts,
+           greatest(max(e.happened_at), min(e.happened_at) + make_interval(secs => 1)) AS ends
+      FROM taken AS t
+      JOIN their_events AS e ON e.id = t.alert_event_id
+     GROUP BY t.user_id, t.channel
+    HAVING count(*) > 1
+),
+made AS (
+    INSERT INTO user_alert_digests (user_id, channel, period, window_start, window_end, digest_key, created_at)
+    SELECT b.user_id, b.channel, 'burst', b.starts, b.ends, b.digest_key, $1::timestamptz
+      FROM bundles AS b
+        ON CONFLICT (digest_key) DO NOTHING
+    RETURNING id, user_id, channel
+),
+attached AS (
+    INSERT INTO user_alert_digest_items (digest_id, delivery_id)
+    SELECT m.id, t.id
+      FROM made AS m
+      JOIN taken AS t ON t.user_id = m.user_id AND t.channel = m.channel
+    RETURNING delivery_id
+),
+marked AS (
+    UPDATE user_alert_deliveries AS d
+       SET status = 'skipped',
+           last_error = 'batched_into_digest',
+           next_retry_at = NULL
+      FROM attached AS a
+     WHERE d.id = a.delivery_id
+    RETURNING d.id
+)
+SELECT (SELECT count(*) FROM made) AS bundles_created,
+       (SELECT count(*) FROM marked) AS deliveries_bundled;
 
 -- name: first_undigested
 -- The delivery that a batch of one would take.

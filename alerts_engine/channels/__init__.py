@@ -2,6 +2,14 @@
 
 from alerts_engine.channels.base import ChannelAdapter
 from alerts_engine.channels.http import create_session
-from alerts_engine.channels.registry import ChannelSpec, build_adapters, build_askers, channels
+from alerts_engine.channels.registry import ChannelSpec, build_adapters, build_askers, channels, digest_channels
 
-__all__ = ["ChannelAdapter", "ChannelSpec", "build_adapters", "build_askers", "channels", "create_session"]
+__all__ = [
+    "ChannelAdapter",
+    "ChannelSpec",
+    "build_adapters",
+    "build_askers",
+    "channels",
+    "create_session",
+    "digest_channels",
+]

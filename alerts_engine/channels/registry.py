@@ -181,6 +181,11 @@ def channels() -> Mapping[str, ChannelSpec]:
     return specs
 
 
+def digest_channels() -> list[str]:
+    """The channels that have digests."""
+    return [name for name, spec in channels().items() if spec.has_digests]
+
+
 def _load(entry: EntryPoint) -> ChannelSpec:
     where = f"the entry point {entry.name} of {ENTRY_POINTS}"
     try:

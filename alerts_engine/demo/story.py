@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 APP_BASE_URL = "https://app.example.com"
 """Where the buttons in the demo's messages lead: a name that is reserved for examples."""
+BUNDLE_FROM = 4
+"""Who would get more alerts than this at once gets them as one message."""
 TICKS = (time(6, 10), time(7, 20))
 """UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""
 
@@ -104,7 +106,11 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
     values: dict[str, Any] = {name.lower(): value for name, value in sandbox.items()}
     # The defaults, whatever the environment says: nothing can turn the demo off, or send it to a real provider.
     settings = Settings(
-        _variables=Variables(), database_url=SecretStr(database_url), app_base_url=APP_BASE_URL, **values
+        _variables=Variables(),
+        database_url=SecretStr(database_url),
+        app_base_url=APP_BASE_URL,
+        bundle_from=BUNDLE_FROM,
+        **values,
     )
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}
     steps = list(_steps())

@@ -60,7 +60,7 @@ async def delivery_preview(database: Executor, delivery_id: int) -> Previewed:
     if not found:
         raise NotFoundError(f"there is no delivery {delivery_id}")
     delivery = found[0]
-    if delivery.kind is Kind.DIGEST:
+    if delivery.kind is Kind.DIGEST or delivery.digest_id is not None:
         where = "waits for its digest" if delivery.digest_id is None else f"is part of digest {delivery.digest_id}"
         other = f"--event {delivery.event_id}" if delivery.digest_id is None else f"--digest {delivery.digest_id}"
         raise NotFoundError(f"delivery {delivery_id} {where} and has no message of its own: use {other}")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from alerts_engine.channels import channels
+from alerts_engine.channels import digest_channels
 from alerts_engine.errors import ConflictError, PhaseError, StatementTimeoutError
+from alerts_engine.phases.build_bundles import begin_batch, build_bundles
 from alerts_engine.phases.context import LOCK_PATIENCE, STATEMENT_PATIENCE
 from alerts_engine.phases.counts import PhaseCounts
 from alerts_engine.phases.plans import plans_as_json
@@ -53,6 +54,8 @@ class DigestCounts(PhaseCounts):
     digests_created: int = 0
     digest_items_attached: int = 0
     deliveries_marked_batched: int = 0
+    bundles_created: int = 0
+    deliveries_bundled: int = 0
 
     def add(self, batch: DigestBatch) -> None:
         """Count one committed batch."""
@@ -61,17 +64,17 @@ class DigestCounts(PhaseCounts):
         self.deliveries_marked_batched += batch.deliveries_marked_batched
 
 
-begin_batch = command("phase_d_build_digests", "begin_batch")
 end_batches = command("phase_d_build_digests", "end_batches")
 first_undigested = statement("phase_d_build_digests", "first_undigested", UndigestedDelivery)
 build_batch = statement("phase_d_build_digests", "build_digests", DigestBatch)
 
 
 async def build_digests(context: PhaseContext, counts: DigestCounts) -> None:
-    """Put every queued digest delivery into its window's digest, a batch and a transaction at a time.
+    """Put every queued digest delivery into its window's digest, a batch and a transaction at a time; bundles first.
 
     Raises :class:`PhaseError` when deliveries stay queued because they took too long or found no open window.
     """
+    counts.bundles_created, counts.deliveries_bundled = await build_bundles(context)
     batches = _Batches(context, await plans_as_json(context.database, context.settings))
     in_vain = 0
     while not context.must_stop(counts):
@@ -136,7 +139,7 @@ class _Batches:
             self._size = max(1, self._size // _PARTS)
             return
         for delivery in await self._context.database.rows(
-            first_undigested, channels=_digest_channels(), passed_over=self._passed_over
+            first_undigested, channels=digest_channels(), passed_over=self._passed_over
         ):
             log.error("delivery_set_aside", delivery=delivery.id, patience=STATEMENT_PATIENCE)
             self._passed_over.append(delivery.id)
@@ -154,7 +157,7 @@ class _Batches:
                 plans=self._plans,
                 batch=self._portion.of(self._size),
                 horizon=horizon,
-                channels=_digest_channels(),
+                channels=digest_channels(),
                 passed_over=self._passed_over,
             )
             if batch.taken and not self._context.dry_run:
@@ -174,7 +177,3 @@ class _Batches:
                 f"{len(self._passed_over)} digest deliveries took longer than {STATEMENT_PATIENCE} even alone, and "
                 f"stay queued: {named}"
             )
-
-
-def _digest_channels() -> list[str]:
-    return [name for name, spec in channels().items() if spec.has_digests]

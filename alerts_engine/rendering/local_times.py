@@ -48,7 +48,7 @@ class LocalTimes:
         if start.utcoffset() == end.utcoffset():
             return f"{_clock(start)}{_TO}{_end_clock(start, end)} {_zone(start)}"
         said = f"{_clock(start)} {_zone(start)} {_TO} {_end_clock(start, end)} {_zone(end)}"
-        return said if window.period is Period.HOURLY else f"{said}, {_length(window)}"
+        return said if window.period is not Period.DAILY else f"{said}, {_length(window)}"
 
     def local(self, at: datetime) -> datetime:
         """``at`` in the zone; in UTC at the calendar's ends (PostgreSQL's ``infinity``), where zones overflow."""

@@ -44,7 +44,7 @@ _TYPE_NAMES = {
     "HIGH_IMPACT_EVENT": "High-impact event",
 }
 _ASSET_NAMES = {"oil": "Oil", "gas": "Gas", "fx": "FX", "freight": "Freight"}
-_DIGEST_TITLES = {Period.DAILY: "Daily digest", Period.HOURLY: "Hourly digest"}
+_DIGEST_TITLES = {Period.DAILY: "Daily digest", Period.HOURLY: "Hourly digest", Period.BURST: "New alerts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class RestView:
 class DigestView:
     """One digest as templates see it (``digest``)."""
 
+    period: str
+    """``daily``, ``hourly``, or ``burst``: alerts that were due together (SPEC D-7)."""
     title: str
     summary: str
     """``3 alerts, 1 critical``."""
@@ -172,6 +174,7 @@ class Views:
         )
         tallies = _tallies(ranked)
         view = DigestView(
+            period=digest.period.value,
             title=_DIGEST_TITLES[digest.period],
             summary=_summary(len(ranked), tallies[0]),
             day=self._times.day(digest.window_start),

@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     max_run_seconds: float | None = Field(None, gt=0, le=_A_DAY, alias="ALERTS_MAX_RUN_SECONDS", description="stop claiming after this long; not set: unlimited")
 
     quota_overflow: Literal["drop", "digest"] = Field("drop", alias="ALERTS_QUOTA_OVERFLOW", description="an instant alert over the day's quota: `drop` it, or put it into the user's `digest`, where plan and channel have digests")
-    digest_period: Period = Field(Period.DAILY, alias="ALERTS_DIGEST_PERIOD", description="for users who chose none")
+    bundle_from: int = Field(0, ge=0, le=10_000, alias="ALERTS_BUNDLE_FROM", description="when more instant alerts than this are due for one user on one channel, they go as one message; 0: never")
+    bundle_keep_severity: int = Field(5, ge=1, le=6, alias="ALERTS_BUNDLE_KEEP_SEVERITY", description="alerts of this severity and above stay messages of their own; 6: none do")
+    digest_period: Literal[Period.DAILY, Period.HOURLY] = Field(Period.DAILY, alias="ALERTS_DIGEST_PERIOD", description="for users who chose none")
     digest_grace_minutes: float = Field(10, ge=0, le=_A_WEEK // 60, alias="ALERTS_DIGEST_GRACE_MINUTES", description="a digest becomes due this long after its window closed")
     sms_validity_seconds: int = Field(14400, ge=1, le=36000, alias="ALERTS_SMS_VALIDITY_SECONDS", description="after this long the provider drops an SMS that it could not deliver")
     app_base_url: HttpUrl | None = Field(None, alias="ALERTS_APP_BASE_URL", description="“View in app” and preference links")

@@ -80,7 +80,13 @@ async def test_each_phase_sees_what_the_ones_before_it_would_have_made(db, datab
     assert phases["b"].counts["events_processed"] == 2
     assert (phases["b"].counts["created_instant"], phases["b"].counts["created_digest"]) == (2, 1)
     # The digest of two days ago is due, the one of today is not.
-    digests = {"digests_created": 2, "digest_items_attached": 2, "deliveries_marked_batched": 2}
+    digests = {
+        "digests_created": 2,
+        "digest_items_attached": 2,
+        "deliveries_marked_batched": 2,
+        "bundles_created": 0,
+        "deliveries_bundled": 0,
+    }
     assert phases["d"].counts == digests | NOT_STOPPED
     email = phases["c"].counts["would_send"]["email"]
     assert (email["deliveries"]["count"], email["digests"]["count"]) == (2, 1)

@@ -138,7 +138,8 @@ def _expected_completed(world: World, outcome: FanOut) -> set[int]:
 
 async def _deliveries(connection: asyncpg.Connection) -> set[Delivery]:
     rows = await connection.fetch(
-        "SELECT alert_event_id, user_id, channel, delivery_kind, status, created_at::timestamptz, over_quota"
+        "SELECT alert_event_id, user_id, channel, delivery_kind, status, created_at::timestamptz, over_quota,"
+        " delivery_kind = 'instant' AND last_error IS NOT DISTINCT FROM 'batched_into_digest'"
         " FROM user_alert_deliveries"
     )
     return {Delivery(*row[:3], Kind(row[3]), Status(row[4]), *row[5:]) for row in rows}
@@ -249,8 +250,9 @@ async def _settle(connection: asyncpg.Connection, deliveries: Iterable[Delivery]
         " sent_at = CASE WHEN $5 = 'sent' THEN created_at END,"
         " claimed_by = CASE WHEN $5 = 'sending' THEN 'another run' END,"
         " lease_expires_at = CASE WHEN $5 = 'sending' THEN created_at + INTERVAL '5 minutes' END,"
-        " last_error = CASE WHEN $5 IN ('failed', 'skipped') THEN 'some_reason' END,"
+        " last_error = CASE WHEN $6 THEN 'batched_into_digest'"
+        " WHEN $5 IN ('failed', 'skipped') THEN 'some_reason' END,"
         " failure_kind = CASE WHEN $5 = 'failed' THEN 'permanent' END"
         " WHERE (alert_event_id, user_id, channel, delivery_kind) = ($1, $2, $3, $4)",
-        [(one.event_id, one.user_id, one.channel, one.kind, one.status) for one in deliveries],
+        [(one.event_id, one.user_id, one.channel, one.kind, one.status, one.bundled) for one in deliveries],
     )

@@ -41,6 +41,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "ALERTS_MAX_SEND_PER_RUN": ("0", 0),
     "ALERTS_MAX_RUN_SECONDS": ("7", 7),
     "ALERTS_QUOTA_OVERFLOW": ("digest", "digest"),
+    "ALERTS_BUNDLE_FROM": ("4", 4),
+    "ALERTS_BUNDLE_KEEP_SEVERITY": ("6", 6),
     "ALERTS_DIGEST_PERIOD": ("hourly", Period.HOURLY),
     "ALERTS_DIGEST_GRACE_MINUTES": ("0", 0),
     "ALERTS_SMS_VALIDITY_SECONDS": ("7", 7),
@@ -334,7 +336,8 @@ def test_the_sender_is_one_address(tmp_path: Path, sender: str, is_one: bool):
         *(("BREVO_API_KEY", key) for key in ("two words", "two\nlines", "a\x7fb", "a\u2028b", "key CI=true")),
         *(("DATABASE_URL", url) for url in ("mysql://h/d", "h/d", "postgresql:h", "postgresql://h\nx", "x postgres://h")),
         ("TWILIO_PHONE_NUMBER", "+1\n2"), ("EMAIL_PROVIDER", "sendgrid"), ("EMAIL_PROVIDER", "Brevo"),
-        ("ALERTS_DIGEST_PERIOD", "weekly"), ("ALERTS_QUOTA_OVERFLOW", "keep"), ("ALERTS_UNCERTAIN_SEND", "null"),
+        ("ALERTS_DIGEST_PERIOD", "weekly"), ("ALERTS_DIGEST_PERIOD", "burst"), ("ALERTS_QUOTA_OVERFLOW", "keep"),
+        ("ALERTS_UNCERTAIN_SEND", "null"),
         ("ALERTS_FAIL_OPEN_ON_CHANNEL_MISSING", "perhaps"),
     ],
 )  # fmt: skip

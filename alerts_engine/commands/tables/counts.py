@@ -160,10 +160,12 @@ def _fanned_out(counts: _Counts) -> _Said:
 def _digested(counts: _Counts) -> _Said:
     begun, items = counts.number("digests_created"), counts.number("digest_items_attached")
     marked = counts.number("deliveries_marked_batched")
+    bundles, bundled = counts.number("bundles_created"), counts.number("deliveries_bundled")
     done = _if_any([
         (items, f"{many(items, 'alert')} put into digests"),
         (begun, f"{many(begun, 'digest')} begun"),
         (marked != items, f"{many(marked, 'alert')} marked as batched"),
+        (bundles or bundled, f"{many(bundled, 'alert')} to go at once put into {many(bundles, 'bundle')}"),
     ])  # fmt: skip
     return done, []
 

@@ -179,15 +179,16 @@ def _since(decision: Decision, explanation: Explanation) -> str:
 
 
 def _state(delivery: DeliveryState) -> str:
-    if delivery.kind is Kind.INSTANT:
+    if delivery.digest_id is None and delivery.kind is Kind.INSTANT:
         return str(delivery.status)
-    return f"digest {delivery.digest_status or delivery.status}"
+    return f"{_collection(delivery)} {delivery.digest_status or delivery.status}"
 
 
 def _state_in_full(delivery: DeliveryState) -> str:
     """The delivery, or the digest that it went into: its state, what is wrong, and when something happens next."""
     if delivery.digest_id is not None:
-        told, due = [f"digest {delivery.digest_id}: {delivery.digest_status}"], delivery.digest_due_at
+        told = [f"{_collection(delivery)} {delivery.digest_id}: {delivery.digest_status}"]
+        due = delivery.digest_due_at
         if delivery.digest_uncertain_since is not None:
             return ", ".join([*told, _uncertain(delivery.digest_uncertain_since, delivery.digest_sent_by, due)])
         told += _times(delivery.digest_status, delivery.digest_sent_at, due)
@@ -198,6 +199,10 @@ def _state_in_full(delivery: DeliveryState) -> str:
         return ", ".join([*told, _uncertain(delivery.uncertain_since, delivery.sent_by, delivery.next_retry_at)])
     told += _times(delivery.status, delivery.sent_at, delivery.next_retry_at)
     return ", ".join(told + _trouble(delivery.attempts, delivery.last_error))
+
+
+def _collection(delivery: DeliveryState) -> str:
+    return "bundle" if delivery.kind is Kind.INSTANT else "digest"
 
 
 def _uncertain(since: datetime, provider: str | None, due_at: datetime | None) -> str:

@@ -251,7 +251,7 @@ def _used_today(user: User, channel: Channel, world: World) -> int:
     today = world.now.astimezone(zone).date()
     return sum(
         (old.user_id, old.channel, old.kind) == (user.id, channel.value, Kind.INSTANT)
-        and old.status in {Status.QUEUED, Status.SENDING, Status.SENT}
+        and (old.bundled or old.status in {Status.QUEUED, Status.SENDING, Status.SENT})
         and old.created_at.astimezone(zone).date() == today
         for old in world.deliveries
     )

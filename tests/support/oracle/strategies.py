@@ -387,4 +387,5 @@ def _maybe_unmarked(event: Event) -> st.SearchStrategy[Event]:
 def _maybe_settled(delivery: Delivery) -> st.SearchStrategy[Delivery]:
     if delivery.kind is Kind.DIGEST or delivery.channel == "account":
         return st.just(delivery)
-    return st.sampled_from([delivery.status, *Status]).map(lambda status: replace(delivery, status=status))
+    settled = [replace(delivery, status=status) for status in (delivery.status, *Status)]
+    return st.sampled_from([*settled, replace(delivery, status=Status.SKIPPED, bundled=True)])

@@ -86,6 +86,8 @@ class Delivery:
     created_at: datetime
     over_quota: bool | None = None
     """``True``: the quota refused it as instant, so it became a digest delivery."""
+    bundled: bool = False
+    """It is ``skipped`` because it went into a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
