@@ -16,4 +16,8 @@ BEGIN
 END
 $$;
 
-ALTER TABLE user_alert_digests VALIDATE CONSTRAINT user_alert_digests_period_known;
+DO $$
+BEGIN
+    ALTER TABLE user_alert_digests VALIDATE CONSTRAINT user_alert_digests_period_known;
+END
+$$;

