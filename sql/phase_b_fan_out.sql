@@ -116,7 +116,7 @@ SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u
 --
 --   1  what is decided on     day, plans, events, others
 --   2  what plans allow       allowances
---   3  who is asked           switched_off, people, members
+--   3  who is asked           switched_off, stopped, people, members
 --   4  what they want         preferences, distinctions, reduced_preferences, distinct_preferences,
 --                             checked_preferences, wishes, last_heard, wanting
 --   5  alike users, together  pairs, groups, judged, verdicts      refusals by plan, wish and destination
@@ -224,6 +224,16 @@ switched_off AS (
        AND c.user_id > $2::int8
        AND c.user_id <= $3::int8
      GROUP BY c.user_id
+),
+-- What readers stopped by the link in an email, per alert type (U-3); nearly always nothing.
+stopped AS MATERIALIZED (
+    SELECT s.user_id, e.id AS event_id, bit_or(k.bit) AS bits
+      FROM user_alert_stops AS s
+      JOIN channels AS k ON k.channel = s.channel
+      JOIN events AS e ON e.alert_type = s.alert_type
+     WHERE s.user_id > $2::int8
+       AND s.user_id <= $3::int8
+     GROUP BY s.user_id, e.id
 ),
 people AS NOT MATERIALIZED (
     SELECT u.id, alert_missing_destinations(u, $9::text::jsonb) AS missing
@@ -345,7 +355,8 @@ last_heard AS NOT MATERIALIZED (
 ),
 -- Where a user has no preference rows at all, the defaults of B-4 stand for them.
 wanting AS NOT MATERIALIZED (
-    SELECT m.user_id, m.class, m.switched_off, m.missing, e.id AS event_id, w.cooldown_minutes,
+    SELECT m.user_id, m.class, m.switched_off | coalesce(st.bits, 0) AS switched_off, m.missing, e.id AS event_id,
+           w.cooldown_minutes,
            CASE WHEN w.user_id IS NOT NULL
                 THEN w.cooldown_minutes IS NOT NULL
                      AND (w.cooldown_minutes > 0
@@ -357,6 +368,7 @@ wanting AS NOT MATERIALIZED (
       JOIN events AS e ON (m.user_id <= e.fanout_position) IS NOT TRUE OR NOT $8
       LEFT JOIN wishes AS w ON w.user_id = m.user_id AND w.event_id = e.id
       LEFT JOIN last_heard AS h ON h.user_id = m.user_id AND h.event_id = e.id
+      LEFT JOIN stopped AS st ON st.user_id = m.user_id AND st.event_id = e.id
 ),
 
 -- == 5 == Alike users, together =======================================================================================
@@ -627,11 +639,13 @@ explained AS (
                'plan', l.plan, 'type_allowed', l.type_allowed, 'per_day', l.per_day, 'used', d.used,
                'wanted', (p.profile >> 16) & 1 = 1, 'cooldown_minutes', p.cooldown_minutes,
                'heard_at', h.heard_at::timestamptz, 'switched_off', (p.profile >> 8) & l.bit <> 0,
+               'stopped', coalesce(st.bits & l.bit <> 0, FALSE),
                'destination_present', p.profile & l.bit = 0) ORDER BY d.event_id, d.channel) AS decisions
       FROM decided AS d
       JOIN pairs AS p ON p.user_id = d.user_id AND p.event_id = d.event_id
       JOIN allowances AS l ON l.event_id = p.event_id AND l.class = p.profile >> 17 AND l.channel = d.channel
       LEFT JOIN last_heard AS h ON h.user_id = d.user_id AND h.event_id = d.event_id
+      LEFT JOIN stopped AS st ON st.user_id = d.user_id AND st.event_id = d.event_id
      WHERE NOT $8
 ),
 -- Those that match first, and of these the one that decides.

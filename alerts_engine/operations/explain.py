@@ -142,6 +142,8 @@ class Facts:
     heard_at: datetime | None
     """When the user last got another event with the same cooldown key."""
     switched_off: bool
+    stopped: bool
+    """The reader stopped this alert type on this channel, by the link in an email (SPEC U-3)."""
     destination_present: bool
     over_quota: bool
     """The day's instant messages are used up, so it goes into the digest (SPEC B-7)."""
@@ -320,6 +322,7 @@ def _facts(decided: dict[str, Any]) -> Facts:
         cooldown_minutes=decided["cooldown_minutes"],
         heard_at=None if heard_at is None else datetime.fromisoformat(heard_at),
         switched_off=decided["switched_off"],
+        stopped=decided["stopped"],
         destination_present=decided["destination_present"],
         over_quota=decided["over_quota"],
     )

@@ -204,6 +204,20 @@ async def test_what_the_quota_moves_to_the_digest_is_said(db: psycopg.Connection
         await run(database_url, Phase.B, fields={"quota_overflow": "digest"})
 
 
+async def test_a_type_that_the_reader_stopped_is_said(db: psycopg.Connection, database_url: str):
+    """On its channel alone, and no other type (SPEC U-3, B-9)."""
+    user = add_user(db, "pro", telegram="1")
+    event, other = add_event(db), add_event(db, alert_type="OUTAGE", region=None)
+    db.execute("INSERT INTO user_alert_stops VALUES (%s, 'email', 'HIGH_IMPACT_EVENT')", [user])
+    (found,) = await _explain(database_url, user, event)
+    email, telegram, _ = found.decisions
+    assert (email.verdict, email.facts.stopped, telegram.verdict) == (Refusal.PREFS, True, Verdict.DELIVER)
+    (text,) = [row[2] for table in explanation_tables(found) for row in table.rows if row[0] == "email"]
+    assert text == "the user has stopped HIGH_IMPACT_EVENT on email"
+    (found,) = await _explain(database_url, user, other)
+    assert not found.decisions[0].facts.stopped
+
+
 async def test_cooldown_says_when_the_user_last_heard_of_it(db: psycopg.Connection, database_url: str):
     """And how long the row asks to be left alone (B-4)."""
     user = add_user(db, "pro")

@@ -219,6 +219,10 @@ async def _insert_plans_and_users(connection: asyncpg.Connection, world: World) 
         [(user.id, channel, enabled) for user in world.users for channel, enabled in user.switches],
     )
     await connection.executemany(
+        "INSERT INTO user_alert_stops (user_id, channel, alert_type) VALUES ($1, $2, $3)",
+        [(user.id, channel, alert_type) for user in world.users for channel, alert_type in user.stops],
+    )
+    await connection.executemany(
         "INSERT INTO user_alert_prefs (user_id, region, alert_type, asset, threshold, enabled, cooldown_minutes)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [

@@ -132,6 +132,8 @@ def _refused_by_plan(facts: Facts, channel: str, alert_type: str) -> str:
 
 
 def _refused_by_wishes(facts: Facts, channel: str, explanation: Explanation) -> str:
+    if facts.wanted and facts.stopped:
+        return f"the user has stopped {explanation.event.alert_type} on {channel}"
     if facts.wanted:
         return f"the user has switched {channel} off"
     if facts.cooldown_minutes and facts.heard_at:

@@ -198,6 +198,7 @@ def _users(draw: st.DrawFn, user_id: int, pools: _Pools, cooldowns: tuple[int | 
         digest_only=draw(_mostly(None, False, True)),
         switches=tuple(draw(st.dictionaries(st.sampled_from(Channel), st.booleans(), max_size=2)).items()),
         preferences=tuple(draw(st.lists(_preferences(pools, cooldowns), max_size=3))),
+        stops=draw(_mostly((), *(((one, kind),) for one in Channel for kind in pools.types))),
     )
 
 

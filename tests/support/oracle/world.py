@@ -44,6 +44,8 @@ class User:
     switches: tuple[tuple[Channel, bool], ...] = ()
     """Rows of ``user_channel_preferences``."""
     preferences: tuple[Preference, ...] = ()
+    stops: tuple[tuple[Channel, str], ...] = ()
+    """Rows of ``user_alert_stops``: channel and alert type."""
 
 
 @dataclass(frozen=True, slots=True)
