@@ -192,6 +192,8 @@ class Envelope:
     idempotency_key: UUID
     silent: bool = False
     """A repeat of what may have arrived already: it should make no sound (SPEC C-17)."""
+    unsubscribe_url: str | None = field(default=None, repr=False)
+    """An email's one-click link (SPEC U-1)."""
 
 
 # --- outcomes: a closed set, matched exhaustively (SPEC section 1, C-5 … C-8) -------------------------------------

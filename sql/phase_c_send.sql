@@ -104,6 +104,7 @@ SELECT count(*) AS count FROM ended;
 --   $13 provider    text        who carries the channel now
 --   $14 key_life    interval    how long it recognises a key; NULL: it has none
 --   $15 max_attempts int4
+--   $16 says_why    bool        an email says why it came: note that once, for every attempt (M-3b)
 -- returns: ClaimedDelivery, many
 -- locks: the claimed rows (skip locked)
 -- again: safe; a crash leaves a lease that reclaim_deliveries gives back
@@ -161,17 +162,24 @@ claimed AS (
        SET status = 'sending',
            claimed_by = $3,
            lease_expires_at = coalesce($5::timestamptz, now()) + $4::interval,
-           send_started_at = NULL
+           send_started_at = NULL,
+           reasons = CASE WHEN NOT $16 THEN r.reasons ELSE coalesce(r.reasons, alert_reasons(r.user_id::int8, ARRAY(
+               SELECT r.alert_event_id::int8  -- there: SELECT d.alert_event_id::int8 FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id WHERE i.digest_id = r.id
+           ))) END
       FROM due
      CROSS JOIN unhurried
      WHERE r.id = due.id
        AND unhurried.mode = 'off'
-    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since
+    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since, r.reasons
               , r.alert_event_id  -- only here
 )
 SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
        c.next_retry_at::timestamptz AS next_retry_at, a.destination,
-       coalesce(p.enabled, TRUE) AS channel_enabled, c.uncertain_since IS NOT NULL AS is_repeat
+       coalesce(p.enabled, TRUE)
+       -- What the reader stopped since; a digest has lost such items already.
+       AND NOT EXISTS (SELECT FROM user_alert_stops AS s JOIN alert_events AS e ON e.alert_type = s.alert_type WHERE s.user_id = c.user_id AND s.channel = $1 AND e.id = c.alert_event_id)  -- only here
+       AS channel_enabled,
+       c.uncertain_since IS NOT NULL AS is_repeat, c.user_id::int8 AS user_id, c.reasons::text AS reasons
        , c.alert_event_id::int8 AS event_id  -- only here
   FROM claimed AS c
   LEFT JOIN alert_destinations() AS a ON a.user_id = c.user_id AND a.channel = $1

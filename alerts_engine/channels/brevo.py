@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from alerts_engine.channels.asking.brevo_events import EventList
 from alerts_engine.channels.asking.lists import ListReader, ask_in_groups
 from alerts_engine.channels.credential_check import by_status, check_by
-from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, email_headers, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
 from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult, Uncertain
@@ -120,7 +120,7 @@ class BrevoAdapter:
             "htmlContent": message.html,
             "textContent": message.text,
             # Brevo reads its idempotency key here, not from the request's own headers (SPEC C-12).
-            "headers": {"idempotencyKey": str(envelope.idempotency_key)},
+            "headers": {"idempotencyKey": str(envelope.idempotency_key), **email_headers(envelope)},
             "tags": [str(envelope.idempotency_key)],
         }
 

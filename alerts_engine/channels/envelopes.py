@@ -45,6 +45,15 @@ class Sender:
         return f'"{escaped}" <{self.address}>'
 
 
+def email_headers(envelope: Envelope) -> dict[str, str]:
+    """What a mail program goes by: that nobody wrote it, which alert it is, and how to stop (SPEC M-3b, U-1)."""
+    headers = {"Auto-Submitted": "auto-generated", "X-Entity-Ref-ID": str(envelope.idempotency_key)}
+    if envelope.unsubscribe_url is not None:
+        headers["List-Unsubscribe"] = f"<{envelope.unsubscribe_url}>"
+        headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return headers
+
+
 def can_be_addressed(destination: str) -> bool:
     """Whether a provider may be asked about ``destination``: not blank, no line break, no control character.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from alerts_engine.channels.asking.lists import CannotTellError, ListReader, ask_in_groups
 from alerts_engine.channels.asking.resend_emails import TAG_NAME, EmailList
 from alerts_engine.channels.credential_check import Verdict, by_status, check_by
-from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, message_in
+from alerts_engine.channels.envelopes import INVALID_DESTINATION, Sender, can_be_addressed, email_headers, message_in
 from alerts_engine.channels.http import Answer, JsonObject, post
 from alerts_engine.channels.outcomes import ANY, WORDS, Meaning, OutcomeTable, refused, sent
 from alerts_engine.types import Channel, DownCause, EmailMessage, Envelope, Outcome, Retry, SendResult, Uncertain
@@ -124,6 +124,7 @@ class ResendAdapter:
             "subject": message.subject,
             "html": message.html,
             "text": message.text,
+            "headers": email_headers(envelope),
             "tags": [{"name": TAG_NAME, "value": str(envelope.idempotency_key)}],
         }
 

@@ -64,7 +64,7 @@ def preview(  # noqa: PLR0917 - typer gives them by name
         from alerts_engine.operations.preview import message_of
 
         shown_on = asked or found.channel or Channel.EMAIL
-        message = message_of(found.content, shown_on, settings)
+        message = message_of(found, shown_on, settings)
         shown = channels()[shown_on].form
         written = _write(shown, message, form, output, open_it=open_it)
         if console.as_json:

@@ -10,6 +10,8 @@ from alerts_engine.errors import NotFoundError
 from alerts_engine.phases.context import renderer_for
 from alerts_engine.phases.send.claims import digests_by_id
 from alerts_engine.phases.send.event_cache import EventCache
+from alerts_engine.phases.send.prepare import link_for, reader_for
+from alerts_engine.rendering.reader import personal
 from alerts_engine.statements import statement
 from alerts_engine.types import Alert, DigestContent, Kind
 
@@ -34,20 +36,27 @@ class PreviewedDelivery:
     channel: str
     kind: Kind
     digest_id: int | None
+    user_id: int
+    reasons: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewedDigest:
     id: int
     channel: str
+    user_id: int
+    reasons: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """What a message is made of, and the channel it is meant for; an event alone is meant for none."""
+    """What a message is made of, and the channel and user it is meant for; an event alone is meant for none."""
 
     content: Alert | DigestContent
     channel: str | None
+    user_id: int | None = None
+    reasons: str | None = None
+    """The preferences that match, as the row keeps them or would (SPEC M-3b)."""
 
 
 previewed_delivery = statement("preview", "previewed_delivery", PreviewedDelivery)
@@ -64,7 +73,8 @@ async def delivery_preview(database: Executor, delivery_id: int) -> Previewed:
         where = "waits for its digest" if delivery.digest_id is None else f"is part of digest {delivery.digest_id}"
         other = f"--event {delivery.event_id}" if delivery.digest_id is None else f"--digest {delivery.digest_id}"
         raise NotFoundError(f"delivery {delivery_id} {where} and has no message of its own: use {other}")
-    return Previewed((await event_preview(database, delivery.event_id)).content, delivery.channel)
+    content = (await event_preview(database, delivery.event_id)).content
+    return Previewed(content, delivery.channel, delivery.user_id, delivery.reasons)
 
 
 async def event_preview(database: Executor, event_id: int) -> Previewed:
@@ -83,7 +93,7 @@ async def digest_preview(database: Executor, digest_id: int) -> Previewed:
     digest = (await digests_by_id(database, [digest_id], EventCache(database)))[digest_id]
     if not digest.content.items:
         raise NotFoundError(f"digest {digest_id} has no items: it would be skipped, not sent")
-    return Previewed(digest.content, found[0].channel)
+    return Previewed(digest.content, found[0].channel, found[0].user_id, found[0].reasons)
 
 
 _PREVIEWS = {
@@ -98,9 +108,12 @@ async def preview(database: Executor, kind: PreviewKind, row_id: int) -> Preview
     return await _PREVIEWS[kind](database, row_id)
 
 
-def message_of(content: Alert | DigestContent, channel: str, settings: Settings) -> Message:
+def message_of(found: Previewed, channel: str, settings: Settings) -> Message:
     """The message, byte for byte as a send would make it. :class:`ValueError` for an SMS digest."""
-    renderer = renderer_for(settings)
+    renderer, content = renderer_for(settings), found.content
+    links = settings.reader_links if found.user_id is not None else None
+    reader = reader_for(links, channel, found.reasons)
+    url = None if found.user_id is None else link_for(links, found.user_id, channel, content)
     if isinstance(content, Alert):
-        return renderer.instant(content, channel)
-    return renderer.digest(content, channel)
+        return personal(renderer.instant(content, channel, reader), url)
+    return personal(renderer.digest(content, channel, reader), url)

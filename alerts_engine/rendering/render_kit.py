@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from alerts_engine.errors import TemplateError
+from alerts_engine.rendering.reader import NOBODY, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +28,17 @@ class RenderKit:
 
     views: Views
     templates: Templates
+    reader: Reader = NOBODY
 
     def context(self, **views: AlertView | DigestView) -> Context:
         """What a template gets."""
-        return {**views, "preferences_link": self.views.preferences_link}
+        return {
+            **views,
+            "preferences_link": self.views.preferences_link,
+            "why": self.reader.why,
+            "unsubscribe_url": self.reader.link,
+            "preferences_url": self.reader.link,
+        }
 
 
 def not_blank(text: str) -> str:

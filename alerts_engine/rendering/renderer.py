@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alerts_engine.rendering.forms import EmailForm, MessageForm, SmsForm, TelegramForm
 from alerts_engine.rendering.local_times import LocalTimes
+from alerts_engine.rendering.reader import NOBODY, Reader
 from alerts_engine.rendering.render_kit import RenderKit
 from alerts_engine.rendering.views import Views
 from alerts_engine.types import Channel
@@ -47,15 +49,18 @@ class Renderer:
         self._forms = forms
         self._kit = RenderKit(Views(LocalTimes(time_zone), app_base_url), Templates(templates_dir, on_broken))
 
-    def instant(self, alert: Alert, channel: str) -> Message:
-        """The message that tells one alert."""
-        return self._forms[channel].instant(self._kit, alert)
+    def instant(self, alert: Alert, channel: str, reader: Reader = NOBODY) -> Message:
+        """The message that tells one alert; with the link of any ``reader``, until it is made personal."""
+        return self._forms[channel].instant(self._for(reader), alert)
 
-    def digest(self, digest: DigestContent, channel: str) -> Message:
+    def digest(self, digest: DigestContent, channel: str, reader: Reader = NOBODY) -> Message:
         """The message that tells a digest's most important alerts and counts the rest (SPEC M-3).
 
         :class:`ValueError` for SMS, which has no digests (SPEC B-6), and for a digest without items.
         """
         if not digest.items:
             raise ValueError("a digest without items has no message")
-        return self._forms[channel].digest(self._kit, digest)
+        return self._forms[channel].digest(self._for(reader), digest)
+
+    def _for(self, reader: Reader) -> RenderKit:
+        return self._kit if reader is NOBODY else replace(self._kit, reader=reader)

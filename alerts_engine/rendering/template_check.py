@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from alerts_engine.rendering.reader import Reader
 from alerts_engine.rendering.render_kit import ITEMS_IN_FULL
 from alerts_engine.rendering.renderer import BUILT_IN_FORMS, Renderer
 from alerts_engine.rendering.template_problem import TemplateProblem
@@ -30,6 +31,7 @@ _FULL = Alert(
 _SPARSE = replace(_FULL, alert_type="HIGH_IMPACT_EVENT", scope_region=None, scope_assets=(), body="", value=None)
 _ALERTS = tuple(replace(alert, severity=level) for alert in (_FULL, _SPARSE) for level in range(1, 6))
 _ITEMS = ((_FULL,), _ALERTS, _ALERTS * ITEMS_IN_FULL)
+_READER = Reader("You get this email because you follow Europe: high-impact events.", "https://app.example/a-link")
 
 
 def check_templates(templates_dir: Path, *, digest_channels: Collection[str]) -> list[TemplateProblem]:
@@ -55,8 +57,9 @@ def _render_samples(renderer: Renderer, digest_channels: Collection[str]) -> Non
     for alert in _ALERTS:
         for channel in BUILT_IN_FORMS:
             renderer.instant(alert, channel)
+            renderer.instant(alert, channel, _READER)
     for period in Period:
         for items in _ITEMS:
             digest = DigestContent(period, _MIDNIGHT, _MIDNIGHT + timedelta(days=1), items)
             for channel in BUILT_IN_FORMS.keys() & set(digest_channels):
-                renderer.digest(digest, channel)
+                renderer.digest(digest, channel, _READER)

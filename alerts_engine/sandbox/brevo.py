@@ -57,6 +57,7 @@ class Brevo(ProviderRules):
             text=filled_text(payload, "textContent") or "",
             idempotency_key=headers.get("idempotencyKey"),
             tags=_tags(payload),
+            headers={name: value for name, value in headers.items() if name != "idempotencyKey"},
             dropped=headers.get("X-Sib-Sandbox") == "drop",
         )
 

@@ -56,6 +56,7 @@ class Mailbox:
                 provider_message_id=acceptance.provider_message_id,
                 segments=submission.segments,
                 tags=submission.tags,
+                headers=submission.headers,
                 silent=submission.silent,
             )
         )

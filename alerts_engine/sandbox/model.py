@@ -57,6 +57,8 @@ class SandboxMessage:
     """Of an SMS: how many are billed."""
     tags: tuple[str, ...] = ()
     """An email's; Resend's as ``name:value``."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those of the email itself, as the call gave them."""
     silent: bool = False
     """Telegram: it makes no sound (``disable_notification``)."""
 
@@ -103,6 +105,8 @@ class Submission:
     """Equal for equal payloads, where the provider compares them."""
     segments: int | None = None
     tags: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the email itself, as the call gave them."""
     silent: bool = False
     dropped: bool = False
     """The provider's own test mode: checked and answered, but not delivered."""

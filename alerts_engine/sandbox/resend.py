@@ -67,6 +67,7 @@ class Resend(ProviderRules):
             text=filled_text(payload, "text") or _no_text_needs_html(payload),
             idempotency_key=call.idempotency_key,
             tags=_tags(payload),
+            headers=_headers(payload),
             fingerprint=hashlib.sha256(call.body).digest(),
         )
 
@@ -145,6 +146,13 @@ def _tags(payload: Mapping[str, object]) -> tuple[str, ...]:
     if not isinstance(tags, list):
         raise RefusedError(422, "validation_error", "The `tags` field must be an array.")
     return tuple(_tag(tag) for tag in tags)
+
+
+def _headers(payload: Mapping[str, object]) -> dict[str, str]:
+    headers = payload.get("headers") or {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise RefusedError(422, "validation_error", "The `headers` field must be an object of strings.")
+    return headers
 
 
 def _tag(tag: object) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from alerts_engine.errors import SettingProblem, SettingsError
+from alerts_engine.reader_links import ReaderLinks
 from alerts_engine.settings.plans import BUILT_IN_PLANS, PlanQuota, PlanQuotas
 from alerts_engine.settings.problems import problems_in
 from alerts_engine.settings.values import (
@@ -19,6 +20,7 @@ from alerts_engine.settings.values import (
     Folder,
     HttpUrl,
     PostgresUrl,
+    Secret,
     Sender,
     SenderNumber,
     TimeZone,
@@ -80,6 +82,8 @@ class Settings(BaseSettings):
     digest_grace_minutes: float = Field(10, ge=0, le=_A_WEEK // 60, alias="ALERTS_DIGEST_GRACE_MINUTES", description="a digest becomes due this long after its window closed")
     sms_validity_seconds: int = Field(14400, ge=1, le=36000, alias="ALERTS_SMS_VALIDITY_SECONDS", description="after this long the provider drops an SMS that it could not deliver")
     app_base_url: HttpUrl | None = Field(None, alias="ALERTS_APP_BASE_URL", description="“View in app” and preference links")
+    public_base_url: HttpUrl | None = Field(None, alias="ALERTS_PUBLIC_BASE_URL", description="where readers reach the preferences page; with the next one every email has an unsubscribe link")
+    link_secret: Secret | None = Field(None, alias="ALERTS_LINK_SECRET", description="signs the unsubscribe links; a new one ends all earlier links")
     plan_quotas: PlanQuotas = Field({}, alias="ALERTS_PLAN_QUOTAS", description="each plan it names replaces the built-in one")
     rules_dir: Folder | None = Field(None, alias="ALERTS_RULES_DIR", description="more phase-A rules")
     templates_dir: Folder | None = Field(None, alias="ALERTS_TEMPLATES_DIR", description="templates that replace built-in ones")
@@ -169,6 +173,13 @@ class Settings(BaseSettings):
     def plans(self) -> dict[str, PlanQuota]:
         """The built-in plan map with ``ALERTS_PLAN_QUOTAS`` laid over it (SPEC B-5)."""
         return BUILT_IN_PLANS | self.plan_quotas
+
+    @property
+    def reader_links(self) -> ReaderLinks | None:
+        """What makes and reads the links by which readers stop alerts; ``None`` unless both settings are set."""
+        if self.link_secret is None or self.public_base_url is None:
+            return None
+        return ReaderLinks(self.link_secret.get_secret_value(), self.public_base_url)
 
     def rate_limit(self, channel: str) -> int | None:
         """Messages a minute for ``channel``; ``None`` is unlimited."""

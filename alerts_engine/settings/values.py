@@ -54,6 +54,16 @@ def _credential(value: SecretStr) -> SecretStr:
     return line
 
 
+_SHORTEST_SECRET = 32
+"""Characters: as many as no one guesses, whatever they are made of."""
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if len(_credential(value).get_secret_value()) < _SHORTEST_SECRET:
+        raise ValueError
+    return value
+
+
 def _postgres_url(value: SecretStr) -> SecretStr:
     if not (re.match(r"postgres(ql)?://", value.get_secret_value()) and value.get_secret_value().isprintable()):
         raise ValueError
@@ -75,6 +85,7 @@ def _zone(value: str) -> str:
 
 
 Flag = Annotated[bool, BeforeValidator(_is_yes), Accepts("`true`; any other word is `false`")]
+Secret = Annotated[SecretStr, AfterValidator(_secret), Accepts("at least 32 characters without spaces")]
 Credential = Annotated[SecretStr, AfterValidator(_credential), Accepts("text without spaces")]
 SenderNumber = Annotated[SecretStr, AfterValidator(_line), Accepts("one line of text")]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url), Accepts("a URL that begins with `postgresql://`")]

@@ -194,7 +194,7 @@ def test_templates_and_their_fields_are_all_there():
         "digest.by_severity": views.Tally,
     }
     expected = {name: {one.name for one in dataclasses.fields(view)} for name, view in classes.items()}
-    assert shown == expected | {"everywhere": {"preferences_link"}}
+    assert shown == expected | {"everywhere": {"preferences_link", "why", "unsubscribe_url", "preferences_url"}}
 
 
 def test_faults_of_the_sandbox_are_all_there():

@@ -17,12 +17,13 @@ from alerts_engine.phases.context import PhaseContext, Transports
 from alerts_engine.phases.send.counts import SendCounts
 from alerts_engine.phases.send.phase import send
 from alerts_engine.rendering import Renderer
+from alerts_engine.rendering.reader import NOBODY, Reader
 from tests.chaos.stage import stage
 from tests.support import ground
 
 if TYPE_CHECKING:
     from alerts_engine import Settings
-    from alerts_engine.types import Alert, Channel, Message
+    from alerts_engine.types import Alert, Message
     from tests.support.ground import Result
 
 WRONG_CLOCK = """
@@ -121,10 +122,10 @@ async def _send_without_lock(configured: Settings, number: int, renderer: Render
 class BreakingRenderer(Renderer):
     """Cannot render one alert."""
 
-    def instant(self, alert: Alert, channel: Channel) -> Message:
+    def instant(self, alert: Alert, channel: str, reader: Reader = NOBODY) -> Message:
         if alert.headline == "Break":
             raise ZeroDivisionError
-        return super().instant(alert, channel)
+        return super().instant(alert, channel, reader)
 
 
 async def row_breaks(url: str, sends: int) -> Result:

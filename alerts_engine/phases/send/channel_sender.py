@@ -12,7 +12,7 @@ from alerts_engine.phases.send.claims import HEAD, SOURCES
 from alerts_engine.phases.send.limits import ChannelLimits
 from alerts_engine.phases.send.provider_calls import ProviderCalls
 from alerts_engine.tracing import in_span
-from alerts_engine.types import Envelope, StopReason
+from alerts_engine.types import Channel, Envelope, StopReason
 
 if TYPE_CHECKING:
     from alerts_engine.channels.base import ChannelAdapter
@@ -150,6 +150,7 @@ class ChannelSender:
             provider=self._adapter.provider,
             key_life=self._adapter.key_life,
             max_attempts=context.settings.max_attempts,
+            says_why=self._channel == Channel.EMAIL,
         )
         claimed = await in_span(
             "claim", claiming, lambda rows: {"rows": len(rows)}, channel=self._channel, source=source.name

@@ -32,6 +32,8 @@ class ClaimedDelivery:
     destination: str | None
     channel_enabled: bool
     is_repeat: bool
+    user_id: int
+    reasons: str | None
     event_id: int
 
 
@@ -44,6 +46,8 @@ class ClaimedDigest:
     destination: str | None
     channel_enabled: bool
     is_repeat: bool
+    user_id: int
+    reasons: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,9 @@ class ClaimedMessage:
     """An earlier attempt may have been accepted (SPEC C-17)."""
     content: Alert | DigestContent
     idempotency_key: UUID
+    user_id: int
+    reasons: str | None
+    """JSON: the preferences that matched, kept since the first claim (SPEC M-3b)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +300,8 @@ def _message(
         is_repeat=row.is_repeat,
         content=content,
         idempotency_key=idempotency_key(kind, row.id, row.created_at, identity),
+        user_id=row.user_id,
+        reasons=row.reasons,
     )
 
 

@@ -101,7 +101,7 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     state = SendState(
         context,
         EventCache(context.database),
-        Preparation(transports.renderer),
+        Preparation(transports.renderer, context.settings.reader_links),
         policy,
         counts,
         Budget(settings.max_send_per_run),

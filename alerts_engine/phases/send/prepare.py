@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from alerts_engine.types import Alert, Envelope, Failed, Skipped, SkipReason
+from alerts_engine.rendering.reader import NOBODY, personal, reader_of
+from alerts_engine.types import Alert, Channel, Envelope, Failed, Skipped, SkipReason
 
 if TYPE_CHECKING:
     from alerts_engine.phases.send.claims import ClaimedMessage
+    from alerts_engine.reader_links import ReaderLinks
     from alerts_engine.rendering import Renderer
-    from alerts_engine.types import Message
+    from alerts_engine.rendering.reader import Reader
+    from alerts_engine.types import DigestContent, Message
 
 log = structlog.get_logger("alerts_engine.send")
 
@@ -22,7 +25,8 @@ _ALERTS_KEPT = 128
 class Preparation:
     """Makes the messages of one run; one alert goes to many users in the same words, and is rendered once."""
 
-    def __init__(self, renderer: Renderer) -> None:
+    def __init__(self, renderer: Renderer, links: ReaderLinks | None = None) -> None:
+        self._links = links
         self._instant = lru_cache(_ALERTS_KEPT)(renderer.instant)
         self._digest = renderer.digest
 
@@ -39,9 +43,29 @@ class Preparation:
         except Exception as error:  # noqa: BLE001 - one row that cannot be rendered must not stop the others (C-5)
             log.error("render_failed", row=claimed.id, channel=channel, error=type(error).__name__)
             return Failed("render_failed")
-        return Envelope(claimed.destination, message, claimed.idempotency_key, silent=claimed.is_repeat)
+        url = link_for(self._links, claimed.user_id, channel, claimed.content)
+        return Envelope(
+            claimed.destination,
+            personal(message, url),
+            claimed.idempotency_key,
+            silent=claimed.is_repeat,
+            unsubscribe_url=url,
+        )
 
     def _message(self, claimed: ClaimedMessage, channel: str) -> Message:
+        reader = reader_for(self._links, channel, claimed.reasons)
         if isinstance(claimed.content, Alert):
-            return self._instant(claimed.content, channel)
-        return self._digest(claimed.content, channel)
+            return self._instant(claimed.content, channel, reader)
+        return self._digest(claimed.content, channel, reader)
+
+
+def reader_for(links: ReaderLinks | None, channel: str, reasons: str | None) -> Reader:
+    """What the message says of its reader: only an email says why it came, and how to stop (SPEC M-3b)."""
+    return reader_of(reasons, has_link=links is not None) if channel == Channel.EMAIL else NOBODY
+
+
+def link_for(links: ReaderLinks | None, user_id: int, channel: str, content: Alert | DigestContent) -> str | None:
+    """The reader's own link in this message."""
+    if links is None or channel != Channel.EMAIL:
+        return None
+    return links.url(user_id, channel, content.alert_type if isinstance(content, Alert) else "")

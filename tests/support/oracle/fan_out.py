@@ -149,9 +149,11 @@ def _decide_before_quota(event: Event, user: User, channel: Channel, taken_keys:
     kind = _kind(user, plan, channel)
     if not (plan.allows(event.alert_type) and _channel_allowed(kind, plan, channel)):
         verdict = Verdict.PLAN
-    elif (channel, False) in user.switches or (channel, event.alert_type) in user.stops:
-        verdict = Verdict.PREFS
-    elif not _wants(user, event, taken_keys, world):
+    elif (
+        (channel, False) in user.switches
+        or (channel, event.alert_type) in user.stops
+        or not _wants(user, event, taken_keys, world)
+    ):
         verdict = Verdict.PREFS
     elif not (_destination(user, channel) or "").strip():
         verdict = Verdict.MISSING_DESTINATION
