@@ -12,6 +12,8 @@ from alerts_engine.rendering.cleaning import clean
 from alerts_engine.types import EmailMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from alerts_engine.types import Message
 
 ANY_LINK = "https://reader.invalid/alerts-engine-link"
@@ -64,12 +66,13 @@ def personal(message: Message, url: str | None) -> Message:
 
 def _named(reasons: list[dict[str, Any]]) -> str:
     """``Europe: high-impact events``, in one order whatever the database's is."""
-    names = sorted({_reason(one) for one in reasons})
+    names = sorted({reason_in_words(one) for one in reasons})
     more = len(names) - _REASONS_SHOWN
     return "; ".join(names[:_REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _reason(reason: dict[str, Any]) -> str:
+def reason_in_words(reason: Mapping[str, Any]) -> str:
+    """``Europe: high-impact events``, from what a preference asks for."""
     region = clean(str(reason.get("region") or ""), _PLACE_LIMIT)
     place = "all regions" if region.casefold() in {"global", ""} else region
     asset = clean(str(reason.get("asset") or ""), _PLACE_LIMIT)

@@ -60,6 +60,7 @@ async def test_resend_gets_one_email_with_its_idempotency_key(provider_server: P
         "subject": "Brent up",
         "html": "<p>secret text</p>",
         "text": "secret text",
+        "headers": {"Auto-Submitted": "auto-generated", "X-Entity-Ref-ID": str(KEY)},
         "tags": [{"name": "alerts_engine", "value": str(KEY)}],
     }
 
