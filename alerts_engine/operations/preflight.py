@@ -39,7 +39,11 @@ async def preflight(
     broken = frozenset(variable for problem in problems for variable in problem.variables)
     findings = Findings(channels_configured={name: spec.is_configured(settings) for name, spec in channels().items()})
     findings.warn(
-        *settings.warnings, *_unset(settings, broken), *_restraints(settings), *_half_configured(settings, broken)
+        *settings.warnings,
+        *_unset(settings, broken),
+        *_restraints(settings),
+        *_half_configured(settings, broken),
+        *_half_linked(settings, broken),
     )
     findings.fail(*(problem.text for problem in problems))
     _check_any_channel(findings, settings, sends=Phase.C in phase.steps, dry_run=dry_run)
@@ -89,6 +93,17 @@ def _half_configured(settings: Settings, broken: frozenset[str]) -> Iterator[str
         provider_unknown = channel == Channel.EMAIL and "EMAIL_PROVIDER" in broken
         if missing and any(credentials.values()) and not provider_unknown:
             yield f"{channel} is half configured: {', '.join(missing)} not set"
+
+
+def _half_linked(settings: Settings, broken: frozenset[str]) -> Iterator[str]:
+    """Links by which readers stop alerts need both settings, and mail programs need https (SPEC U-1)."""
+    names = {name: variable_name(name) for name in ("link_secret", "public_base_url")}
+    unset = [variable for name, variable in names.items() if getattr(settings, name) is None]
+    if len(unset) == 1 and unset[0] not in broken:
+        (given,) = set(names.values()) - set(unset)
+        yield f"{given} is set and {unset[0]} is not: emails have no unsubscribe link until both are"
+    if settings.public_base_url is not None and not settings.public_base_url.startswith("https://"):
+        yield f"{names['public_base_url']} does not begin with https://: mail programs show no unsubscribe button"
 
 
 def _check_any_channel(findings: Findings, settings: Settings, *, sends: bool, dry_run: bool) -> None:

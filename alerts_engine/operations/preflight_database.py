@@ -43,12 +43,22 @@ PRIVILEGES = {
     "user_alert_digest_items": ("SELECT", "INSERT"),
     "user_notification_settings": ("SELECT",),
     "user_channel_preferences": ("SELECT",),
+    "user_alert_stops": ("SELECT",),
     "user_alert_destinations": ("SELECT",),
     "alerts_engine_runs": ("SELECT", "INSERT", "UPDATE"),
     "alerts_engine_run_items": ("SELECT", "INSERT"),
     _RECORD: ("SELECT",),
 }
 """The tables of SPEC DB-5 and DB-6, and what the engine's statements need of each; a test holds it against them."""
+
+PAGE_PRIVILEGES = {
+    "user_notification_settings": ("INSERT", "UPDATE"),
+    "user_channel_preferences": ("INSERT", "UPDATE"),
+    "user_alert_stops": ("INSERT", "DELETE"),
+    "alert_consents": ("INSERT",),
+    "user_alert_digest_items": ("DELETE",),
+}
+"""What the readers' page needs besides, where it is served."""
 
 _SOURCES = frozenset(list(PRIVILEGES)[:8])
 """The application's own, where another table of the name may be meant."""
@@ -161,7 +171,8 @@ class _Inspection:
             )
 
     async def _privileges(self, database: Database) -> None:
-        pairs = [(table, privilege) for table, needed in PRIVILEGES.items() for privilege in needed]
+        wanted = [*PRIVILEGES.items(), *(PAGE_PRIVILEGES.items() if self._settings.reader_links else ())]
+        pairs = [(table, privilege) for table, needed in wanted for privilege in needed]
         lacking = await database.rows(
             lacking_privileges, names=[name for name, _ in pairs], privileges=[privilege for _, privilege in pairs]
         )

@@ -138,6 +138,27 @@ async def test_database_down_hides_nothing_else(tmp_path: Path):
     assert "secret" not in str(to_json(found))
 
 
+LINK_SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"link_secret": LINK_SECRET}, "ALERTS_LINK_SECRET is set and ALERTS_PUBLIC_BASE_URL is not"),
+        ({"public_base_url": "https://app.example"}, "ALERTS_PUBLIC_BASE_URL is set and ALERTS_LINK_SECRET is not"),
+        ({"public_base_url": "http://localhost:8026", "link_secret": LINK_SECRET}, "does not begin with https://"),
+        ({"public_base_url": "https://app.example", "link_secret": LINK_SECRET}, None),
+    ],
+)
+async def test_half_of_the_unsubscribe_links_is_told(fields: dict[str, str], said: str | None):
+    """By name, without the value; both are fine (SPEC U-1, R-2)."""
+    found = await look(UNREACHABLE, **fields)
+    told = [text for text in found.warnings if "LINK_SECRET" in text or "PUBLIC_BASE_URL" in text]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
+    assert LINK_SECRET not in str(to_json(found))
+
+
 async def test_bare_database_tells_how_many_migrations_are_pending(bare_database_url: str):
     """All of them, as one error that names the command (R-1)."""
     found = await look(bare_database_url)

@@ -11,7 +11,7 @@ import pytest
 from alerts_engine import AlertsEngine, NewEvent, Phase, schema, statements
 from alerts_engine.errors import DatabaseError
 from alerts_engine.operations.preflight import preflight
-from alerts_engine.operations.preflight_database import PRIVILEGES
+from alerts_engine.operations.preflight_database import PAGE_PRIVILEGES, PRIVILEGES
 from alerts_engine.statements import folder, migration_ids, rule_files
 from tests.conftest import url_of
 from tests.support import ground, legacy
@@ -85,9 +85,9 @@ async def test_what_preflight_asks_for_is_enough_for_a_whole_run(db: psycopg.Con
 
 
 def engine_statements() -> Iterator[str]:
-    """Every statement that a run, or somebody who asks, executes; another role may do the pruning."""
+    """Every statement that a run, or somebody who asks, executes; other roles may prune, and serve the readers' page."""
     for path in sorted(folder("sql").glob("*.sql")):
-        if path.stem not in {"demo", "prune"}:
+        if path.stem not in {"demo", "prune", "preferences"}:
             texts = (definition.text for definition in statements.load(path.stem).values())
             yield from (text for text in texts if "SAVEPOINT" not in text)  # those need no privilege, and have no plan
     yield from (rule.text for rule in rule_files(None))
@@ -119,6 +119,22 @@ def test_what_preflight_asks_for_is_what_the_statements_need(db: psycopg.Connect
                     db.execute(f"REVOKE {privilege} ON {table} FROM {name}")
                     assert refused(db, name) != []
                     db.execute(f"GRANT {privilege} ON {table} TO {name}")
+
+
+async def test_where_the_readers_page_is_served_its_privileges_are_asked_for(db: psycopg.Connection):
+    """What it lacks is named, and with it every statement of the page may be executed (SPEC R-1, U-3)."""
+    linked = WELL_SET | {"link_secret": "0123456789abcdef0123456789abcdef", "public_base_url": "https://app.example"}
+    with role(db, *NEEDED) as url:
+        name = psycopg.conninfo.conninfo_to_dict(url)["user"]
+        (error,) = (await preflight(settings(url, **linked))).errors
+        for table, privileges in PAGE_PRIVILEGES.items():
+            assert f"{', '.join(privileges)} on {table}" in error
+            db.execute(f"GRANT {', '.join(privileges)} ON {table} TO {name}")
+        assert (await preflight(settings(url, **linked))).errors == []
+        db.execute(f"SET ROLE {name}")
+        for definition in statements.load("preferences").values():
+            db.execute(f"EXPLAIN (GENERIC_PLAN) {definition.text}".encode(), prepare=False)
+        db.execute("RESET ROLE")
 
 
 async def test_sequences_behind_the_tables_are_looked_at(bare_postgresql: psycopg.Connection):
