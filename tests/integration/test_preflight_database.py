@@ -85,7 +85,7 @@ async def test_what_preflight_asks_for_is_enough_for_a_whole_run(db: psycopg.Con
 
 
 def engine_statements() -> Iterator[str]:
-    """Every statement that a run, or somebody who asks, executes; other roles may prune, and serve the readers' page."""
+    """Every statement that a run, or somebody who asks, executes; other roles may prune, and serve readers."""
     for path in sorted(folder("sql").glob("*.sql")):
         if path.stem not in {"demo", "prune", "preferences"}:
             texts = (definition.text for definition in statements.load(path.stem).values())
