@@ -22,7 +22,7 @@ COMMENT ON SCHEMA public IS 'alerts-engine demo';
 -- Back to the beginning, ids included. A table of somebody else that refers to these makes it fail.
 -- returns: nothing
 TRUNCATE users, user_plans, user_alert_prefs, user_alert_quotas, user_notification_settings, user_channel_preferences,
-         user_alert_destinations,
+         user_alert_destinations, user_alert_stops, alert_consents,
          events, risk_events, risk_indices, asset_risk,
          alert_events, user_alert_deliveries, user_alert_digests, user_alert_digest_items,
          alerts_engine_runs, alerts_engine_run_items

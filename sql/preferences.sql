@@ -106,13 +106,21 @@ waiting AS MATERIALIZED (
        AND d.key_used_at IS NULL
        AND d.uncertain_since IS NULL
        FOR NO KEY UPDATE OF d SKIP LOCKED
+),
+-- They are skipped already, since they went into a digest.
+not_in_a_digest AS (
+    UPDATE user_alert_deliveries AS d
+       SET last_error = 'channel_disabled'
+      FROM taken_out AS t
+     WHERE d.id = t.delivery_id
 )
 UPDATE user_alert_deliveries AS d
    SET status = 'skipped',
        last_error = 'channel_disabled',
        next_retry_at = NULL
- WHERE d.id = ANY (ARRAY(SELECT w.id FROM waiting AS w UNION ALL SELECT t.delivery_id FROM taken_out AS t))
-   AND d.status IN ('queued', 'skipped');
+  FROM waiting AS w
+ WHERE d.id = w.id
+   AND d.status = 'queued';
 
 -- name: resume_alert_type
 -- Alerts of this type again.
