@@ -16,6 +16,7 @@ from alerts_engine.errors import (
 from alerts_engine.operations.preflight_rows import LOOKS, NOTES
 from alerts_engine.schema import check_migrated
 from alerts_engine.session_locks import try_session_locks
+from alerts_engine.settings.links import reader_links
 from alerts_engine.statements import migration_ids, statement
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class _Inspection:
             )
 
     async def _privileges(self, database: Database) -> None:
-        wanted = [*PRIVILEGES.items(), *(PAGE_PRIVILEGES.items() if self._settings.reader_links else ())]
+        wanted = [*PRIVILEGES.items(), *(PAGE_PRIVILEGES.items() if reader_links(self._settings) else ())]
         pairs = [(table, privilege) for table, needed in wanted for privilege in needed]
         lacking = await database.rows(
             lacking_privileges, names=[name for name, _ in pairs], privileges=[privilege for _, privilege in pairs]

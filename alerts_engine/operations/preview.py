@@ -12,6 +12,7 @@ from alerts_engine.phases.send.claims import digests_by_id
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.prepare import link_for, reader_for
 from alerts_engine.rendering.reader import personal
+from alerts_engine.settings.links import reader_links
 from alerts_engine.statements import statement
 from alerts_engine.types import Alert, DigestContent, Kind
 
@@ -111,7 +112,7 @@ async def preview(database: Executor, kind: PreviewKind, row_id: int) -> Preview
 def message_of(found: Previewed, channel: str, settings: Settings) -> Message:
     """The message, byte for byte as a send would make it. :class:`ValueError` for an SMS digest."""
     renderer, content = renderer_for(settings), found.content
-    links = settings.reader_links if found.user_id is not None else None
+    links = reader_links(settings) if found.user_id is not None else None
     reader = reader_for(links, channel, found.reasons)
     url = None if found.user_id is None else link_for(links, found.user_id, channel, content)
     if isinstance(content, Alert):

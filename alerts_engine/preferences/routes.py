@@ -14,6 +14,7 @@ from alerts_engine.operations.preferences import Choice, Choices, Way, choose, r
 from alerts_engine.preferences.page import choices_page, headers, note_page, said_of
 from alerts_engine.preferences.patience import Patience
 from alerts_engine.reader_links import PATH
+from alerts_engine.settings.links import reader_links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ class _Pages:
 
     def _reader(self, request: Request) -> ReaderToken:
         """Who the link is of. A wrong one costs no look at the database, and is told nothing but that it is wrong."""
-        links = self._source.settings.reader_links
+        links = reader_links(self._source.settings)
         reader = links.read(request.path_values["token"]) if links is not None else None
         if reader is None:
             if not self._of_strangers.has(request.remote):

@@ -10,7 +10,6 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from alerts_engine.errors import SettingProblem, SettingsError
-from alerts_engine.reader_links import ReaderLinks
 from alerts_engine.settings.plans import BUILT_IN_PLANS, PlanQuota, PlanQuotas
 from alerts_engine.settings.problems import problems_in
 from alerts_engine.settings.values import (
@@ -173,13 +172,6 @@ class Settings(BaseSettings):
     def plans(self) -> dict[str, PlanQuota]:
         """The built-in plan map with ``ALERTS_PLAN_QUOTAS`` laid over it (SPEC B-5)."""
         return BUILT_IN_PLANS | self.plan_quotas
-
-    @property
-    def reader_links(self) -> ReaderLinks | None:
-        """What makes and reads the links by which readers stop alerts; ``None`` unless both settings are set."""
-        if self.link_secret is None or self.public_base_url is None:
-            return None
-        return ReaderLinks(self.link_secret.get_secret_value(), self.public_base_url)
 
     def rate_limit(self, channel: str) -> int | None:
         """Messages a minute for ``channel``; ``None`` is unlimited."""

@@ -17,6 +17,7 @@ from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
 from alerts_engine.phases.send.resolve import Resolver
+from alerts_engine.settings.links import reader_links
 from alerts_engine.types import StopReason
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     state = SendState(
         context,
         EventCache(context.database),
-        Preparation(transports.renderer, context.settings.reader_links),
+        Preparation(transports.renderer, reader_links(settings)),
         policy,
         counts,
         Budget(settings.max_send_per_run),
