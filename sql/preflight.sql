@@ -62,8 +62,8 @@ WITH needed AS (
     SELECT n.name, n.privilege, n.place
       FROM needed AS n
      WHERE n.id IS NOT NULL
-       AND CASE n.privilege WHEN 'DELETE' THEN NOT has_table_privilege(n.id, n.privilege)  -- columns have none
-                ELSE NOT has_any_column_privilege(n.id, n.privilege) END
+       AND NOT CASE n.privilege WHEN 'DELETE' THEN has_table_privilege(n.id, 'DELETE')
+                                ELSE has_any_column_privilege(n.id, n.privilege) END
      UNION ALL
     SELECT 'sequence ' || s.oid::regclass::text, 'USAGE', n.place
       FROM needed AS n
