@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from alerts_engine import AlertsEngine, Phase, Settings
+from alerts_engine.commands.tables.explain import explanation_tables
 from alerts_engine.database import connect
 from alerts_engine.errors import NotFoundError
 from alerts_engine.operations.explain import explain
@@ -240,6 +241,8 @@ async def test_explain_and_preview_name_the_bundle(db, database_url):
             await delivery_preview(database, first)
     (delivery,) = [one for decision in found.decisions for one in decision.deliveries]
     assert (delivery.digest_id, delivery.digest_key) == (bundle, f"{user}:email:burst:{first}")
+    (since,) = [row[3] for table in explanation_tables(found) for row in table.rows if row[0] == "email"]
+    assert since == f"bundle {bundle}: queued"
 
 
 async def test_a_dry_run_shows_bundles_and_makes_none(db, database_url):
