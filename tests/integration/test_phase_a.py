@@ -122,20 +122,13 @@ async def test_a_regional_spike_is_told_as_an_event(db, database_url):
         "REGIONAL_RISK_SPIKE", "Europe", [], 4,
     )  # fmt: skip
     assert event.event_fingerprint == event.cooldown_key == "REGIONAL_RISK_SPIKE:Europe:2025-11-10"
-    assert event.payload == {"value": 84.26, "previous": 60, "trend": "rising", "window_days": 7}
-    assert event.headline == "Europe risk index at 84"
-    assert event.body == "The 7-day risk index of Europe stands at 84.3 of 100 (60.0 a day or more ago), trend rising."
+    assert event.payload == {
+        "value": 84.26, "previous": 60, "trend": "rising", "window_days": 7,
+        "what": "Europe risk index", "digest_headline": "Europe risk index 84, up from 60 on Saturday",
+    }  # fmt: skip
+    assert event.headline == "Europe risk index 84, up from 60 on Saturday"
     assert event.created_at == NOW.replace(tzinfo=None)
     assert event.fanout_completed_at is None
-
-
-async def test_the_text_does_without_what_is_not_known(db, database_url):
-    """No older index, no trend, no drivers: still whole sentences (SPEC A-2)."""
-    add_index(db, 84, trend=None)
-    await run_phase(database_url, Phase.A)
-    (event,) = events(db)
-    assert event.body == "The 7-day risk index of Europe stands at 84.0 of 100."
-    assert event.driver_event_ids == []
 
 
 # --- drivers --------------------------------------------------------------------------------------------------------
@@ -159,7 +152,7 @@ async def test_drivers_are_the_regions_three_top_scored_events_of_7_days(db, dat
     await run_phase(database_url, Phase.A)
     (event,) = events(db)
     assert event.driver_event_ids == [news["top"], news["mid"], news["third"]]
-    assert event.body.endswith("Main drivers: top; mid; third.")
+    assert event.body.startswith("Drivers: top; mid; third.\n")
 
 
 async def test_scored_drivers_come_before_unscored_ones(db, database_url):
@@ -327,10 +320,10 @@ async def test_a_higher_severity_on_the_same_day_is_a_new_event(db, database_url
     first, second = events(db)
     assert (first.event_fingerprint, first.severity) == (key, 3)
     assert (second.event_fingerprint, second.cooldown_key, second.severity) == (f"{key}:S5", f"{key}:S5", 5)
-    assert "rose to 97" in second.headline
+    assert "rises to 97, from 71" in second.headline
     assert (second.payload["escalated"], second.payload["earlier_today"]) == (True, 71)
     assert "escalated" not in first.payload
-    assert "rose" not in first.headline
+    assert "rises" not in first.headline
 
 
 @SPIKES

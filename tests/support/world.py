@@ -208,10 +208,11 @@ def add_asset_risk(
     asset: str = "gas",
     region: str = "Europe",
     window_days: int = 7,
+    direction: str | None = "up",
 ) -> None:
     _insert(
         db, "asset_risk", "id",
-        asset=asset, region=region, window_days=window_days, risk_score=score, direction="up", calculated_at=at,
+        asset=asset, region=region, window_days=window_days, risk_score=score, direction=direction, calculated_at=at,
     )  # fmt: skip
 
 
