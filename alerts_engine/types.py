@@ -139,6 +139,14 @@ class Alert:
     """When the event was created; aware, UTC."""
     value: float | None = None
     """``payload.value``: the risk score (0–100) of the spike rules."""
+    previous: float | None = None
+    """``payload.previous``: what ``value`` is compared with."""
+    what: str | None = None
+    """``payload.what``: what has this value, such as ``Black Sea oil risk``."""
+    digest_headline: str | None = None
+    """``payload.digest_headline``: the headline for readers of another day, to whom "yesterday" is not true."""
+    source: str | None = None
+    """``payload.source``: who reported it."""
 
 
 @dataclass(frozen=True, slots=True)

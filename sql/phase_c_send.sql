@@ -204,7 +204,7 @@ SELECT g.id::int8 AS digest_id, g.digest_key, g.period, g.window_start::timestam
 -- The events that messages are made of. Many rows tell the same few: each is read once, not with every row. Texts are
 -- cut here to what a message can use, however long they are.
 --   $1 event_ids     int8[]
---   $2 longest_line  int4         characters of a headline, a region, a type or an asset
+--   $2 longest_line  int4         characters of a headline, a region, a type, an asset or a name in the payload
 --   $3 longest_body  int4
 --   $4 most_assets   int4
 -- returns: EventRow, many
@@ -217,7 +217,11 @@ SELECT e.id::int8 AS id, e.event_fingerprint, left(e.alert_type, $2) AS alert_ty
        -- Moments that only PostgreSQL knows, such as infinity, would break off everybody's messages.
        least(greatest(e.created_at, '0001-01-03'), '9999-12-01')::timestamptz AS created_at,
        CASE WHEN jsonb_typeof(e.payload -> 'value') = 'number'
-            THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value
+            THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value,
+       CASE WHEN jsonb_typeof(e.payload -> 'previous') = 'number'
+            THEN round(least(greatest((e.payload -> 'previous')::numeric, -1e300), 1e300), 100)::float8 END AS previous,
+       left(e.payload ->> 'what', $2) AS what, left(e.payload ->> 'digest_headline', $2) AS digest_headline,
+       left(e.payload ->> 'source', $2) AS source
   FROM alert_events AS e
  WHERE e.id = ANY ($1);
 

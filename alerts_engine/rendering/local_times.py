@@ -31,6 +31,11 @@ class LocalTimes:
         local = self.local(at)
         return f"{_short_day(local)} {local.year}, {_clock(local)} {_zone(local)}"
 
+    def short_moment(self, at: datetime) -> str:
+        """``2 Sep, 18:04 CEST``."""
+        local = self.local(at)
+        return f"{_short_day(local)}, {_clock(local)} {_abbreviation(local)}"
+
     def time_of_day(self, at: datetime, day: date) -> str:
         """``18:04 CEST``; with the date in front when that is not ``day``."""
         local = self.local(at)
@@ -42,13 +47,20 @@ class LocalTimes:
         local = self.local(at)
         return f"{_DAYS[local.weekday()]} {local.day} {_MONTHS[local.month - 1]} {local.year}"
 
+    def when(self, window: DigestContent) -> str | None:
+        """``2 Sep``, with its hours when it is a part of a day; ``None`` for a bundle, which is told at once."""
+        start, end = self.local(window.window_start), self.local(window.window_end)
+        day = _short_day(start)
+        said = {"daily": day, "hourly": f"{day} {_clock(start)}{_TO}{_end_clock(start, end)}"}
+        return said.get(window.period.value)
+
     def hours(self, window: DigestContent) -> str:
         """Begin, end and zone; both zones, and a day's real length, when the clocks change inside (SPEC D-2)."""
         start, end = self.local(window.window_start), self.local(window.window_end)
         if start.utcoffset() == end.utcoffset():
             return f"{_clock(start)}{_TO}{_end_clock(start, end)} {_zone(start)}"
         said = f"{_clock(start)} {_zone(start)} {_TO} {_end_clock(start, end)} {_zone(end)}"
-        return said if window.period is not Period.DAILY else f"{said}, {_length(window)}"
+        return f"{said}, {_length(window)}" if window.period is Period.DAILY else said
 
     def local(self, at: datetime) -> datetime:
         """``at`` in the zone; in UTC at the calendar's ends (PostgreSQL's ``infinity``), where zones overflow."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from math import isfinite
 from string import capwords
 from typing import TYPE_CHECKING
 
 from alerts_engine.rendering.cleaning import clean, clean_lines
-from alerts_engine.types import Period
+from alerts_engine.rendering.moves import biggest_move, stand_together
+from alerts_engine.rendering.unsaid import says, says_score, score_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,7 @@ BODY_LIMIT = 3000
 _TYPE_LIMIT = 60
 _REGION_LIMIT = 40
 _ASSET_LIMIT = 24
+_SOURCE_LIMIT = 60
 _ASSETS_SHOWN = 6
 _REGIONS_SHOWN = 6
 
@@ -39,12 +40,14 @@ The limits above hold for cleaned text: up to three quarters may be white space 
 SEVERITY_WORDS = {5: "Critical", 4: "High", 3: "Elevated", 2: "Moderate", 1: "Low"}
 _SEVERITY_DOTS = {level: "●" * level + "○" * (5 - level) for level in SEVERITY_WORDS}
 _TYPE_NAMES = {
-    "REGIONAL_RISK_SPIKE": "Regional risk spike",
-    "ASSET_RISK_SPIKE": "Asset risk spike",
+    "REGIONAL_RISK_SPIKE": "Regional risk",
+    "ASSET_RISK_SPIKE": "Asset risk",
     "HIGH_IMPACT_EVENT": "High-impact event",
 }
 _ASSET_NAMES = {"oil": "Oil", "gas": "Gas", "fx": "FX", "freight": "Freight"}
-_DIGEST_TITLES = {Period.DAILY: "Daily digest", Period.HOURLY: "Hourly digest", Period.BURST: "New alerts"}
+_SAID_BY_RISK = frozenset({"REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE"})
+"""Types that a headline with the word "risk" in it has said."""
+_DIGEST_TITLES = {"daily": "Daily digest", "hourly": "Hourly digest", "burst": "Several alerts at once"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,19 @@ class AlertView:
     reason: str
     """The body in short, one line; empty when there is nothing to add to the headline."""
     time: str
+    short_time: str
+    """``2 Sep, 18:04 CEST``."""
     link: str | None
-    over_quota: bool
-    """In a digest: it would have come at once, had the day's instant messages not been used up."""
     facts: tuple[tuple[str, str], ...]
-    """What is known besides the text, as names and values: ``("Region", "Europe")``."""
+    """What the text does not say, as names and values: ``("Region", "Europe")``."""
+    unsaid: tuple[str, ...]
+    """Region, assets and score, as far as headline and text do not say them."""
+    source: str | None
+    """Who reported it."""
+    follows: bool = False
+    """Among a digest's items: the same region and direction as the one before."""
+    over_quota: bool = False
+    """Among a digest's items: it would have come at once, had the day's instant messages not been used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +104,21 @@ class RestView:
     by_severity: tuple[Tally, ...]
     by_region: tuple[tuple[str, int], ...]
     """The regions with the most alerts, then all others as one."""
+    link: str | None
+    """Where all alerts are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DigestView:
     """One digest as templates see it (``digest``)."""
 
-    period: str
-    """``daily``, ``hourly``, or ``burst``: alerts that were due together (SPEC D-7)."""
     title: str
     summary: str
     """``3 alerts, 1 critical``."""
+    when: str | None
+    """``2 Sep``, or ``2 Sep 18:00–19:00``; nothing for a bundle of what is told at once."""
+    biggest_move: str | None
+    """``Black Sea oil risk, up 16 points``, where there are several alerts and one of them is of a value that moved."""
     day: str
     hours: str
     zone: str
@@ -127,26 +142,20 @@ class Views:
         """Where a user says what alerts to get."""
         return f"{self._base}/settings/notifications" if self._base else None
 
-    def alert(self, alert: Alert, *, day: date | None = None, over_quota: bool = False) -> AlertView:
-        """The view of ``alert``; among the items of a digest of ``day`` its time is short."""
+    def alert(
+        self, alert: Alert, *, day: date | None = None, later: bool = False, over_quota: bool = False
+    ) -> AlertView:
+        """The view of ``alert``.
+
+        Among the items of a digest of ``day`` its time is short; ``later`` is a digest that is read on another day.
+        """
         kind, region = _type_name(alert.alert_type), _name(alert.scope_region, _REGION_LIMIT)
         name = f"{kind}: {region}" if region else kind
-        headline = clean(alert.headline, HEADLINE_LIMIT) or name
+        headline = clean((later and alert.digest_headline) or alert.headline, HEADLINE_LIMIT) or name
         paragraphs = _paragraphs(alert.body, headline, name)
         severity = _severity(alert)
-        link = f"{self._base}/alerts/{alert.event_id}" if self._base else None
         at = self._times.time_of_day(alert.created_at, day) if day else self._times.moment(alert.created_at)
-        assets, score = _assets(alert.scope_assets), _score(alert.value)
-        reference = None if link else str(alert.event_id)
-        facts = (
-            ("Type", kind),
-            ("Region", region),
-            ("Assets", assets),
-            ("Score", score),
-            ("Time", at),
-            ("Reference", reference),
-        )
-        return AlertView(
+        view = AlertView(
             id=alert.event_id,
             type=kind,
             severity=severity,
@@ -155,28 +164,37 @@ class Views:
             headline=headline,
             lead=_lead(headline, region),
             region=region,
-            assets=assets,
-            score=score,
+            assets=_assets(alert.scope_assets),
+            score=score_text(alert.value),
             paragraphs=paragraphs,
             reason=clean(" ".join(paragraphs), REASON_LIMIT),
             time=at,
-            link=link,
+            short_time=self._times.short_moment(alert.created_at),
+            link=f"{self._base}/alerts/{alert.event_id}" if self._base else None,
+            facts=(),
+            unsaid=(),
+            source=_name(alert.source, _SOURCE_LIMIT),
             over_quota=over_quota,
-            facts=tuple((name, value) for name, value in facts if value),
         )
+        unsaid = _unsaid(view, alert)
+        return replace(view, unsaid=tuple(value for _, value in unsaid), facts=_facts(view, alert, unsaid))
 
     def digest(self, digest: DigestContent, *, in_full: int) -> DigestTeller:
         """Ready to tell up to ``in_full`` alerts of ``digest``, which has at least one."""
         ranked = sorted(digest.items, key=_importance)
         day = self._times.local(digest.window_start).date()
-        items = tuple(
-            self.alert(alert, day=day, over_quota=alert.event_id in digest.over_quota) for alert in ranked[:in_full]
-        )
+        period = digest.period.value
+        told = [
+            (one, self.alert(one, day=day, later=period == "daily", over_quota=one.event_id in digest.over_quota))
+            for one in ranked[:in_full]
+        ]
         tallies = _tallies(ranked)
+        items = _items(told)
         view = DigestView(
-            period=digest.period.value,
-            title=_DIGEST_TITLES[digest.period],
+            title=_DIGEST_TITLES[period],
             summary=_summary(len(ranked), tallies[0]),
+            when=self._times.when(digest),
+            biggest_move=_name(biggest_move(ranked), HEADLINE_LIMIT) if len(ranked) > 1 else None,
             day=self._times.day(digest.window_start),
             hours=self._times.hours(digest),
             zone=self._times.zone,
@@ -185,7 +203,7 @@ class Views:
             items=items,
             rest=None,
         )
-        return DigestTeller(view, ranked)
+        return DigestTeller(view, ranked, told, f"{self._base}/alerts" if self._base else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +212,19 @@ class DigestTeller:
 
     full: DigestView
     _ranked: Sequence[Alert]
+    _told: Sequence[tuple[Alert, AlertView]]
+    _rest_link: str | None
 
     def telling(self, count: int) -> DigestView:
         """The ``count`` most important alerts in full, the rest as counts."""
         rest = self._ranked[count:]
-        return replace(self.full, items=self.full.items[:count], rest=_rest(rest) if rest else None)
+        items = _items(self._told[:count])
+        return replace(self.full, items=items, rest=_rest(rest, self._rest_link) if rest else None)
+
+
+def _items(told: Sequence[tuple[Alert, AlertView]]) -> tuple[AlertView, ...]:
+    """Most important first, but for values of one region that went the same way: they stand together."""
+    return tuple(replace(view, follows=True) if follows else view for view, follows in stand_together(told))
 
 
 def _importance(alert: Alert) -> tuple[int, datetime, int]:
@@ -239,12 +265,28 @@ def _assets(codes: tuple[str, ...]) -> str | None:
     return ", ".join(names[:_ASSETS_SHOWN]) + (f" and {more} more" if more > 0 else "") or None
 
 
-def _score(value: float | None) -> str | None:
-    """``91`` or ``91.4``."""
-    if value is None or not isfinite(value):
-        return None
-    largest_in_full = 1e6
-    return f"{round(value, 1) + 0.0:.10g}" if abs(value) < largest_in_full else f"{value:.3g}"
+def _unsaid(view: AlertView, alert: Alert) -> list[tuple[str, str]]:
+    text = "\n".join((view.headline, *view.paragraphs))
+    said_assets = view.assets and says(text, *view.assets.split(", "))
+    said_score = alert.value is not None and says_score(view.headline, alert.value)
+    named = (
+        ("Region", None if view.region and says(text, view.region) else view.region),
+        ("Assets", None if said_assets else view.assets),
+        ("Score", None if said_score else view.score),
+    )
+    return [(name, value) for name, value in named if value]
+
+
+def _facts(view: AlertView, alert: Alert, unsaid: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    said_type = alert.alert_type in _SAID_BY_RISK and says(view.headline, "risk")
+    named = (
+        ("Type", None if said_type else view.type),
+        *unsaid,
+        ("Source", view.source),
+        ("Time", view.time),
+        ("Reference", None if view.link else str(view.id)),
+    )
+    return tuple((name, value) for name, value in named if value)
 
 
 def _tallies(alerts: Iterable[Alert]) -> tuple[Tally, ...]:
@@ -259,11 +301,11 @@ def _summary(count: int, worst: Tally) -> str:
     return f"{count} {alerts}, {worst.count} {worst.word.lower()}"
 
 
-def _rest(alerts: Sequence[Alert]) -> RestView:
+def _rest(alerts: Sequence[Alert], link: str | None) -> RestView:
     counts: Counter[str] = Counter()
     for region, count in Counter(alert.scope_region for alert in alerts).items():
         counts[_name(region, _REGION_LIMIT) or "No region"] += count
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     others = sum(count for _, count in ranked[_REGIONS_SHOWN:])
     regions = (*ranked[:_REGIONS_SHOWN], ("Other regions", others)) if others else tuple(ranked)
-    return RestView(len(alerts), _tallies(alerts), regions)
+    return RestView(len(alerts), _tallies(alerts), regions, link)

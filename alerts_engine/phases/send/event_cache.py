@@ -31,6 +31,10 @@ class EventRow:
     body: str | None
     created_at: datetime
     value: float | None
+    previous: float | None
+    what: str | None
+    digest_headline: str | None
+    source: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +98,8 @@ def _alert_of(row: EventRow) -> Alert:
         body=row.body or "",
         created_at=row.created_at,
         value=row.value,
+        previous=row.previous,
+        what=row.what,
+        digest_headline=row.digest_headline,
+        source=row.source,
     )
