@@ -11,7 +11,7 @@ SELECT coalesce(obj_description('public'::regnamespace, 'pg_namespace') = 'alert
          OR EXISTS (SELECT FROM asset_risk)
          OR EXISTS (SELECT FROM alert_events)) AS empty,
        EXISTS (SELECT FROM users AS u WHERE u.email <> ALL ($1))
-         OR EXISTS (SELECT FROM events AS e WHERE e.source_name IS DISTINCT FROM 'sample') AS has_strangers;
+         OR EXISTS (SELECT FROM events AS e WHERE coalesce(e.source_name, '') NOT IN ('Sample data', 'sample')) AS has_strangers;
 
 -- name: mark_ground
 -- From now on the database is the demo's, to be cleared at its next start.

@@ -254,7 +254,7 @@ def _at(day: date, clock: time) -> datetime:
 def _event_row(event: RecordedEvent) -> EventRow:
     return EventRow(
         title=event.title,
-        source_name="sample",
+        source_name="Sample data",
         source_url=f"sample:{event.slug}",
         category=event.category,
         region=event.region,

@@ -70,7 +70,7 @@ class AlertView:
     paragraphs: tuple[str, ...]
     """The body's lines."""
     reason: str
-    """The body in short, one line; empty when there is nothing to add to the headline."""
+    """The body in short, one line; empty when there is nothing to add to the headline, or to a digest's items above."""
     time: str
     short_time: str
     """``2 Sep, 18:04 CEST``."""
@@ -223,8 +223,17 @@ class DigestTeller:
 
 
 def _items(told: Sequence[tuple[Alert, AlertView]]) -> tuple[AlertView, ...]:
-    """Most important first, but for values of one region that went the same way: they stand together."""
-    return tuple(replace(view, follows=True) if follows else view for view, follows in stand_together(told))
+    """Most important first, but for values of one region that went the same way: they stand together.
+
+    A paragraph that an item above has said, such as the drivers of the same region, is not its reason once more.
+    """
+    items, said = [], set[str]()
+    for view, follows in stand_together(told):
+        reason = clean(" ".join(line for line in view.paragraphs if line not in said), REASON_LIMIT)
+        items.append(replace(view, follows=follows, reason=reason))
+        if not follows:
+            said.update(line for line in view.paragraphs if line in reason)
+    return tuple(items)
 
 
 def _importance(alert: Alert) -> tuple[int, datetime, int]:

@@ -101,13 +101,12 @@ SELECT 'ASSET_RISK_SPIKE' AS alert_type,
        s.begins || s.ends AS headline,
        concat_ws(E'\n',
            'Drivers: ' || drivers.titles || '.',
-           concat_ws(' ',
-               CASE WHEN s.risk_score >= 100 THEN 'The top of its scale.'
-                    WHEN s.risk_score >= 90 THEN 'The highest level on a scale of 0 to 100.'
-                    WHEN s.risk_score >= 80 THEN 'On a scale of 0 to 100, critical begins at 90.'
-                    ELSE 'On a scale of 0 to 100, high begins at 80.' END,
-               CASE s.direction WHEN 'up' THEN 'Prices point up.' WHEN 'down' THEN 'Prices point down.'
-                                WHEN 'mixed' THEN 'Price signals are mixed.' END),
+           CASE WHEN s.risk_score >= 100 THEN 'The top of its scale.'
+                WHEN s.risk_score >= 90 THEN 'The highest level on a scale of 0 to 100.'
+                WHEN s.risk_score >= 80 THEN 'On a scale of 0 to 100, critical begins at 90.'
+                ELSE 'On a scale of 0 to 100, high begins at 80.' END,
+           CASE s.direction WHEN 'up' THEN 'Prices point up.' WHEN 'down' THEN 'Prices point down.'
+                            WHEN 'mixed' THEN 'Price signals are mixed.' END,
            CASE WHEN drivers.titles IS NULL THEN 'No single news event of the past week stands behind it.' END,
            CASE WHEN s.calculated::date < s.today
                 THEN format('As of %s.', to_char(s.calculated, 'FMDD FMMonth, HH24:MI')) END) AS body,

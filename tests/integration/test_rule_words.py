@@ -143,7 +143,7 @@ async def test_the_text_says_why_and_how_bad_it_is(db, database_url, add, what, 
         add_risk_event(db, add_news(db, NOW - 2 * DAY, title=title), float(points) if title.strip() else None)
     add(db, score)
     (event,) = await told(db, database_url)
-    drivers, scale = event.body.split("\n")
+    drivers, scale = event.body.split("\n")[:2]
     assert drivers == "Drivers: First; Second one; Third."
     assert scale.startswith(level)
     assert str(score) not in event.body or score == 100, "the number stands in the headline"

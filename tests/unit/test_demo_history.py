@@ -183,7 +183,7 @@ def test_a_day_of_the_record_becomes_an_event_row():
         "Black Sea",
         "geopolitical",
     )
-    assert (event.severity_score, event.source_name, event.source_url) == (5, "sample", "sample:invasion")
+    assert (event.severity_score, event.source_name, event.source_url) == (5, "Sample data", "sample:invasion")
     assert event.event_time == datetime(2022, 2, 24, 0, tzinfo=UTC)
     assert event.inserted_at == datetime(2022, 2, 24, 5, 30, tzinfo=UTC)
 

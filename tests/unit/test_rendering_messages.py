@@ -311,7 +311,7 @@ def test_a_digest_of_hostile_texts_stays_below_the_clipping_size() -> None:
     """Where escaping makes texts five times as long, fewer alerts are told and the rest counted (SPEC M-3)."""
     quotes = '"' * 10_000
     items = tuple(
-        replace(HALT, event_id=number, headline=quotes, body=quotes, scope_region=quotes, scope_assets=(quotes,) * 9)
+        replace(HALT, event_id=number, headline=quotes, body=f"{number}{quotes}", scope_region=quotes, scope_assets=(quotes,) * 9)
         for number in range(1000)
     )
     message = digest_email(*items, app_base_url="https://app.example/" + "path/" * 20)
@@ -324,7 +324,7 @@ def test_a_digest_of_hostile_texts_stays_below_the_clipping_size() -> None:
 
 def test_a_long_telegram_digest_ends_at_an_items_end() -> None:
     """…and N more counts exactly what is not shown (SPEC M-2)."""
-    text = digest_telegram(*crowd(300, body="word " * 60))
+    text = digest_telegram(*(replace(one, body=f"{one.event_id} " + "word " * 60) for one in crowd(300)))
     shown = re.findall(r"<b>Event number \d+</b>\n<i>[^<]+</i>\n[^<]+…\n<a href=\"[^\"]+\">View in app</a>\n\n", text)
     assert 5 < len(shown) < 25
     assert f'<a href="{BASE}/alerts">…and {300 - len(shown)} more</a> (' in text

@@ -30,7 +30,7 @@ OIL = Alert(
     scope_assets=("oil",),
     severity=5,
     headline="Black Sea oil risk 93, up from 74 yesterday",
-    body="Drivers: Shelling at a port.\nThe highest level on a scale of 0 to 100. Prices point up.",
+    body="Drivers: Shelling at a port.\nThe highest level on a scale of 0 to 100.\nPrices point up.",
     created_at=NOON,
     value=93.1,
     previous=74.2,
@@ -89,7 +89,8 @@ def test_facts_are_those_that_the_text_does_not_say() -> None:
         "Black Sea oil risk 93, up from 74 yesterday\n"
         "Severity 5 · Critical  ●●●●●\n\n"
         "Drivers: Shelling at a port.\n\n"
-        "The highest level on a scale of 0 to 100. Prices point up.\n\n"
+        "The highest level on a scale of 0 to 100.\n\n"
+        "Prices point up.\n\n"
         "Time: 8 Mar 2022, 12:00 CET (UTC+1)\n\n"
         "View in app: https://app.example/alerts/7\n\n"
         "--\nYou get this email because the alert matches your notification preferences.\n"
@@ -181,7 +182,16 @@ def test_values_of_one_region_that_went_the_same_way_stand_together() -> None:
         order = [OIL.digest_headline, INDEX.digest_headline, GAS.headline, NEWS.headline]
         places = [body.index(str(said)) for said in order]
         assert places == sorted(places)
-        assert body.count("Drivers: Other words.") == 2, "those of the gas and of Asia"
+        assert body.count("Drivers: Other words.") == 1, "those of the gas; what follows says only what moved"
+
+
+def test_a_digest_says_a_sentence_once() -> None:
+    """The same scale ten times over hides what differs (SPEC M-3a)."""
+    asia = replace(OIL, event_id=20, scope_region="Asia", headline="Asia oil risk 91", digest_headline=None,
+                   body="Drivers: A strike.\nThe highest level on a scale of 0 to 100.")  # fmt: skip
+    for text in (email(digest(OIL, asia)).text, email(digest(OIL, asia)).html, telegram(digest(OIL, asia))):
+        assert text.count("The highest level") == 1
+        assert "Drivers: A strike." in text
 
 
 def test_the_most_important_alerts_are_told_whatever_stands_together() -> None:
