@@ -311,7 +311,14 @@ def test_a_digest_of_hostile_texts_stays_below_the_clipping_size() -> None:
     """Where escaping makes texts five times as long, fewer alerts are told and the rest counted (SPEC M-3)."""
     quotes = '"' * 10_000
     items = tuple(
-        replace(HALT, event_id=number, headline=quotes, body=f"{number}{quotes}", scope_region=quotes, scope_assets=(quotes,) * 9)
+        replace(
+            HALT,
+            event_id=number,
+            headline=quotes,
+            body=f"{number}{quotes}",
+            scope_region=quotes,
+            scope_assets=(quotes,) * 9,
+        )
         for number in range(1000)
     )
     message = digest_email(*items, app_base_url="https://app.example/" + "path/" * 20)
