@@ -220,8 +220,10 @@ SELECT e.id::int8 AS id, e.event_fingerprint, left(e.alert_type, $2) AS alert_ty
             THEN round(least(greatest((e.payload -> 'value')::numeric, -1e300), 1e300), 100)::float8 END AS value,
        CASE WHEN jsonb_typeof(e.payload -> 'previous') = 'number'
             THEN round(least(greatest((e.payload -> 'previous')::numeric, -1e300), 1e300), 100)::float8 END AS previous,
-       left(e.payload ->> 'what', $2) AS what, left(e.payload ->> 'digest_headline', $2) AS digest_headline,
-       left(e.payload ->> 'source', $2) AS source
+       CASE WHEN jsonb_typeof(e.payload -> 'what') = 'string' THEN left(e.payload ->> 'what', $2) END AS what,
+       CASE WHEN jsonb_typeof(e.payload -> 'digest_headline') = 'string'
+            THEN left(e.payload ->> 'digest_headline', $2) END AS digest_headline,
+       CASE WHEN jsonb_typeof(e.payload -> 'source') = 'string' THEN left(e.payload ->> 'source', $2) END AS source
   FROM alert_events AS e
  WHERE e.id = ANY ($1);
 

@@ -23,13 +23,18 @@ from alerts_engine.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from alerts_engine.operations.rule_messages import TriedMessage
     from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.settings import Settings
     from alerts_engine.statements import RuleFile
 
 rules_app = typer.Typer(rich_markup_mode=None)
+
+MOST_MESSAGES = 1000
+"""Of as many events the messages are shown: few enough to hold them all at once."""
 
 
 def register(app: typer.Typer) -> None:
@@ -74,29 +79,35 @@ def _rule_as_json(rule: RuleFile, settings: Settings) -> dict[str, str | None]:
     "test",
     epilog=epilog(
         "rules test high_impact_event",
-        "rules test custom_rules/freight.sql --now 2026-03-29T10:00:00Z",
+        "rules test freight.sql --messages 10 --now 2026-03-29T10:00Z",
         failed=f"the rule cannot be used, {BROKE}",
     ),
 )
 def try_rule(  # noqa: PLR0917 - typer gives them by name
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A rule's file, or the name of a rule in the list.")],
     now: Now = None,
+    messages: Annotated[
+        int, typer.Option("--messages", min=0, max=MOST_MESSAGES, help="Show this many of the events as messages.")
+    ] = 3,
     as_json: AsJson = False,
     log_json: LogJson = False,
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Show the events that one rule would create; write nothing."""
+    """Show what one rule would create, and would say; write nothing."""
     with command(Output(as_json, log_json, verbose)) as (given, console):
         rule = _rule_of(file, given)
         with database_settings(given, embedded=embedded) as settings:
             trial = run_loop(_trial(settings, rule, now))
-        if console.as_json:
-            console.json(_trial_as_json(trial))
-        else:
-            from alerts_engine.commands.tables.rules import trial_table
+        from alerts_engine.operations.rule_messages import messages_of
 
-            console.draw(trial_table(trial))
+        made = messages_of(trial.events[:messages], settings, now=trial.now)
+        if console.as_json:
+            console.json(_trial_as_json(trial, made))
+        else:
+            from alerts_engine.commands.tables.rules import trial_tables
+
+            console.draw(*trial_tables(trial, made))
 
 
 def _rule_of(file: Path, settings: Settings) -> RuleFile:
@@ -113,7 +124,13 @@ async def _trial(settings: Settings, rule: RuleFile, now: datetime | None) -> Ru
         return await engine.try_rule(rule, now=now)
 
 
-def _trial_as_json(trial: RuleTrial) -> dict[str, Any]:
+def _trial_as_json(trial: RuleTrial, made: Sequence[TriedMessage]) -> dict[str, Any]:
     events = [one.event.as_row() | {"known_id": one.known_id} for one in trial.events]
     new = len(trial.events) - trial.known
-    return {"rule": trial.rule, "now": trial.now, "new": new, "known": trial.known, "events": events}
+    messages = [
+        {"event_fingerprint": one.event_fingerprint, "channel": one.channel, **one.sizes, "message": one.message}
+        for one in made
+    ]
+    return {
+        "rule": trial.rule, "now": trial.now, "new": new, "known": trial.known, "events": events, "messages": messages,
+    }  # fmt: skip

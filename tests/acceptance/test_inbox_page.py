@@ -283,7 +283,8 @@ async def test_what_is_gone_from_the_sandbox_goes_from_the_page(monkeypatch: pyt
 async def test_severity_is_what_a_message_says_of_itself() -> None:
     """In the words of the engine's own templates; a text of somebody else's has none."""
     said = {
-        "🔴 Critical · Europe\n\nPipeline shut": 5, "CRITICAL Europe: pipeline shut": 5, "4 alerts, 1 critical": 5,
+        "🔴 Critical · Europe: Pipeline shut": 5, "EnergyRiskIQ CRITICAL - Europe: pipeline shut": 5,
+        "4 alerts, 1 critical": 5,
         "Daily digest: 2 high alerts": 4, "🟡 Elevated": 3, "MODERATE Storm": 2, "⚪ Low · Asia": 1,
         "High winds stop the port": 0, "Hello": 0, "A critical mind": 0, "Pipeline shut\n3 critical": 0,
     }  # fmt: skip

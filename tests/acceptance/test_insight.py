@@ -182,6 +182,63 @@ async def test_a_broken_rule_is_one_line_by_file_name(
     assert_one_line(await alerts_engine("rules", "test", "--json", "broken.sql"), "rule broken.sql: ", says)
 
 
+async def test_a_rule_on_trial_shows_its_messages_on_each_channel(
+    alerts_engine: CommandLine, postgresql: psycopg.Connection, tmp_path: Path
+):
+    """With lengths and segments, of as many events as are asked for; what is sent is the same (A-1, M-2, C-12)."""
+    payload = {
+        "value": 91.44, "previous": -(10**400), "what": "Wind", "digest_headline": {"not": "a text"},
+        "source": "x" * 900,
+    }  # fmt: skip
+    given = f"'{json.dumps(payload)}'::jsonb AS payload"
+    (tmp_path / "wind_lull.sql").write_text(RULE.replace("NULL::jsonb AS payload", given))
+    assert given in (tmp_path / "wind_lull.sql").read_text()
+    now = {"now": "2026-03-29T10:00:00+00:00", "base": "https://app.example.com"}
+    arguments = ("rules", "test", "--json", "wind_lull.sql", "--now", now["now"])
+    first = (await alerts_engine(*arguments, ALERTS_APP_BASE_URL=now["base"])).json["messages"]
+    assert [(one["event_fingerprint"], one["channel"]) for one in first] == [
+        (f"WIND_LULL:{number}", channel) for number in (1, 2) for channel in ("email", "telegram", "sms")
+    ]
+    email, telegram, sms = first[:3]
+    assert email["subject_characters"] == len(email["message"]["subject"])
+    assert email["html_bytes"] == len(email["message"]["html"].encode())
+    assert 0 < telegram["characters"] < len(telegram["message"]["text"]), "without its tags"
+    assert (sms["characters"], sms["encoding"], sms["segments"]) == (len(sms["message"]["body"]), "GSM-7", 1)
+    one = await alerts_engine(*arguments, "--messages", "1")
+    assert {made["event_fingerprint"] for made in one.json["messages"]} == {"WIND_LULL:1"}
+    assert (await alerts_engine(*arguments, "--messages", "0")).json["messages"] == []
+
+    postgresql.execute("INSERT INTO users (email) VALUES ('a@example.com')")
+    postgresql.commit()
+    run = ("run", "--json", "--phase", "a", "--now", now["now"])
+    await alerts_engine(*run, ALERTS_RULES_DIR=str(tmp_path))
+    known = (await alerts_engine(*arguments, ALERTS_APP_BASE_URL=now["base"])).json
+    for event, made in ((event, made) for event in known["events"] for made in known["messages"]):
+        if made["event_fingerprint"] == event["event_fingerprint"]:
+            preview = ("preview", "--event", str(event["known_id"]), "--channel", made["channel"], "--json")
+            shown = await alerts_engine(*preview, ALERTS_APP_BASE_URL=now["base"])
+            assert shown.json["message"] == made["message"]
+
+
+async def test_a_rule_on_trial_shows_people_what_they_would_read(
+    alerts_engine: CommandLine, postgresql: psycopg.Connection, tmp_path: Path
+):
+    """And how to see the rest (A-1)."""
+    (tmp_path / "wind_lull.sql").write_text(RULE)
+    answer = await alerts_engine("rules", "test", "wind_lull.sql", "--messages", "1")
+    assert answer.code == 0
+    for said in (
+        "WIND_LULL:1 by email",
+        "WIND_LULL:1 by sms",
+        "EnergyRiskIQ ELEVATED - ",
+        "GSM-7, 1 segment\n",
+        " HTML bytes",
+    ):
+        assert said in answer.out
+    assert answer.out.endswith("1 event more: --messages 2 shows all\n")
+    assert "events more" not in (await alerts_engine("rules", "test", "wind_lull.sql")).out
+
+
 # --- preview --------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +280,7 @@ async def test_preview_of_an_event_takes_any_form(fanned_out: CommandLine, tmp_p
     html = await fanned_out("preview", "--event", "1", "--format", "html")
     assert html.out.lstrip().lower().startswith("<!doctype html>")
     sms = await fanned_out("preview", "--event", "1", "--channel", "sms")
-    assert sms.out.startswith("CRITICAL ")
+    assert sms.out.startswith("EnergyRiskIQ CRITICAL ")
     assert "<b>" in (await fanned_out("preview", "--event", "1", "--format", "telegram")).out
     written = await fanned_out("preview", "--event", "1", "--output", "message.html")
     assert written.out == "message.html\n"
