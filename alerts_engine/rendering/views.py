@@ -47,7 +47,7 @@ _TYPE_NAMES = {
 _ASSET_NAMES = {"oil": "Oil", "gas": "Gas", "fx": "FX", "freight": "Freight"}
 _SAID_BY_RISK = frozenset({"REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE"})
 """Types that a headline with the word "risk" in it has said."""
-_DIGEST_TITLES = {"daily": "Daily digest", "hourly": "Hourly digest", "burst": "Several alerts at once"}
+_DIGEST_TITLES = {"daily": "Daily digest", "hourly": "Hourly digest", "burst": "New alerts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,8 @@ class RestView:
 class DigestView:
     """One digest as templates see it (``digest``)."""
 
+    period: str
+    """``daily``, ``hourly``, or ``burst``: alerts that were due together (SPEC D-7)."""
     title: str
     summary: str
     """``3 alerts, 1 critical``."""
@@ -191,6 +193,7 @@ class Views:
         tallies = _tallies(ranked)
         items = _items(told)
         view = DigestView(
+            period=period,
             title=_DIGEST_TITLES[period],
             summary=_summary(len(ranked), tallies[0]),
             when=self._times.when(digest),

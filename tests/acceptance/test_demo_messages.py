@@ -58,7 +58,7 @@ def of(inbox: list[dict[str, Any]], channel: str) -> list[dict[str, Any]]:
 
 
 def is_digest(message: dict[str, Any]) -> bool:
-    return re.match(r"(?:Daily|Hourly) digest: |Several alerts at once: ", message["text"]) is not None
+    return re.match(r"(?:Daily|Hourly) digest: |New alerts: ", message["text"]) is not None
 
 
 def own_words(text: str) -> str:

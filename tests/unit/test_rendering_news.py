@@ -219,8 +219,8 @@ def test_an_alert_over_the_quota_is_marked_in_the_digest() -> None:
     """Its reader learns why it did not come at once (SPEC B-7)."""
     content = digest(OIL, NEWS, over_quota=frozenset({NEWS.event_id}))
     for text in (email(content).text, email(content).html, telegram(content)):
-        assert text.count("over the day’s quota of instant alerts") == 1
-        assert text.index(NEWS.headline) < text.index("over the day’s quota")
+        assert text.count("over your day's limit") == 1
+        assert text.index(NEWS.headline) < text.index("over your day's limit")
 
 
 def test_an_sms_gives_up_its_time_before_its_link() -> None:
