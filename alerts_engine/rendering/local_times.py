@@ -58,7 +58,8 @@ class LocalTimes:
         """Begin, end and zone; both zones, and a day's real length, when the clocks change inside (SPEC D-2)."""
         start, end = self.local(window.window_start), self.local(window.window_end)
         if start.utcoffset() == end.utcoffset():
-            return f"{_clock(start)}{_TO}{_end_clock(start, end)} {_zone(start)}"
+            alone = _clock(start) == _end_clock(start, end)  # a bundle of what happened in one minute
+            return f"{_clock(start)}{'' if alone else _TO + _end_clock(start, end)} {_zone(start)}"
         said = f"{_clock(start)} {_zone(start)} {_TO} {_end_clock(start, end)} {_zone(end)}"
         return f"{said}, {_length(window)}" if window.period is Period.DAILY else said
 

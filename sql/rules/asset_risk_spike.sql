@@ -61,7 +61,8 @@ keyed AS (
 -- The words. A number is cut, not rounded: 89.9 must not read as 90, where the next severity begins.
 said AS (
     SELECT k.*,
-           format('%s %s risk', k.region, CASE lower(k.asset) WHEN 'fx' THEN 'FX' ELSE lower(k.asset) END) AS what,
+           format('%s%s %s risk', upper(left(k.region, 1)), substr(k.region, 2),
+                  CASE lower(k.asset) WHEN 'fx' THEN 'FX' ELSE lower(k.asset) END) AS what,
            trunc(k.risk_score::numeric) AS score,
            trunc(k.previous::numeric) AS score_before,
            trunc(k.told_value) AS score_told,

@@ -66,7 +66,7 @@ keyed AS (
 -- The words. A number is cut, not rounded: 89.9 must not read as 90, where the next severity begins.
 said AS (
     SELECT k.*,
-           k.region || ' risk index' AS what,
+           upper(left(k.region, 1)) || substr(k.region, 2) || ' risk index' AS what,
            trunc(k.risk_score::numeric) AS score,
            trunc(k.previous::numeric) AS score_before,
            trunc(k.told_value) AS score_told,

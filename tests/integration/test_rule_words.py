@@ -172,3 +172,14 @@ async def test_an_asset_says_where_its_price_points(db, database_url, asset, dir
     (event,) = await told(db, database_url)
     assert event.headline == f"{what} at 75"
     assert [line for line in ("up.", "down.", "mixed.") if line in event.body] == ([said.split()[-1]] if said else [])
+
+
+async def test_a_region_in_small_letters_begins_the_headline_in_a_capital_one(db, database_url):
+    """And keeps its name otherwise (SPEC M-3a)."""
+    add_index(db, 84, region="global", trend=None)
+    add_asset_risk(db, 75, region="black Sea")
+    found = await told(db, database_url)
+    assert [(event.scope_region, event.headline) for event in found] == [
+        ("black Sea", "Black Sea gas risk at 75"),
+        ("global", "Global risk index at 84"),
+    ]

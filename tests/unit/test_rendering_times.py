@@ -51,6 +51,7 @@ def test_a_moment_names_its_zone_and_offset(zone: str, said: str) -> None:
             f"00:00 CET (UTC+1) {TO} 24:00 CEST (UTC+2), 23 hours",
         ),
         (window(Period.HOURLY, utc(2022, 9, 2, 16), 1), f"18:00{TO}19:00 CEST (UTC+2)"),
+        (window(Period.HOURLY, utc(2022, 9, 2, 16, 4), 1 / 3600), "18:04 CEST (UTC+2)"),
         (window(Period.HOURLY, utc(2022, 9, 2, 21), 1), f"23:00{TO}24:00 CEST (UTC+2)"),
         (window(Period.HOURLY, utc(2022, 10, 29, 23), 1), f"01:00{TO}02:00 CEST (UTC+2)"),
         (window(Period.HOURLY, utc(2022, 10, 30, 0), 1), f"02:00 CEST (UTC+2) {TO} 02:00 CET (UTC+1)"),
