@@ -63,6 +63,7 @@ said AS (
     SELECT k.*,
            format('%s%s %s risk', upper(left(k.region, 1)), substr(k.region, 2),
                   CASE lower(k.asset) WHEN 'fx' THEN 'FX' ELSE lower(k.asset) END) AS what,
+           CASE WHEN k.risk_score >= 80 THEN 'high' ELSE 'elevated' END AS level,
            trunc(k.risk_score::numeric) AS score,
            trunc(k.previous::numeric) AS score_before,
            trunc(k.told_value) AS score_told,
@@ -89,7 +90,7 @@ headed AS (
                WHEN s.previous IS NULL THEN format(' at %s', s.score)
                WHEN abs(s.change) < 1 THEN format(' %s, little changed since ', s.score)
                WHEN s.change > 0 THEN format(' %s, up from %s ', s.score, s.score_before)
-               ELSE format(' %s, still high, down from %s ', s.score, s.score_before) END AS begins,
+               ELSE format(' %s, still %s, down from %s ', s.score, s.level, s.score_before) END AS begins,
            CASE WHEN s.previous IS NULL OR (s.escalated AND (s.score_told < s.score OR s.change < 1)) THEN ''
                 WHEN abs(s.change) < 1 OR s.since_yesterday THEN s.since
                 ELSE 'on ' || s.since END AS ends

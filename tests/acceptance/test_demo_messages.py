@@ -27,7 +27,8 @@ INNER_WORDS = re.compile(
 """A rule's own words, and other words for up and down than the ones that all messages use."""
 VALUE = re.compile(
     r"(?P<what>[A-Z][\w ]+? (?:risk|risk index)) (?:at |rises to )?(?P<score>\d+)"
-    r"(?P<change>, (?:still high, )?(?:up|down) from (?P<before>\d+) (?P<since>yesterday|the day before|on [\w ]+)"
+    r"(?P<change>, (?:still (?:high|elevated), )?(?:up|down) from (?P<before>\d+) "
+    r"(?:yesterday|the day before|on [\w ]+)"
     r"|, from \d+ at \d\d:\d\d|, little changed since (?:yesterday|the day before|[\w ]+)|, rising|)"
 )
 WORDS = ("Low", "Moderate", "Elevated", "High", "Critical")
@@ -117,7 +118,8 @@ def test_what_fell_is_never_said_to_be_up(inbox):
                 up = int(value["score"]) > int(value["before"])
                 changes.add(up)
                 assert ("up from" in value["change"]) == up
-                assert ("still high, down from" in value["change"]) == (not up)
+                assert ("still " in value["change"]) == (not up)
+                assert ("still elevated" in value["change"]) == (not up and int(value["score"]) < 80)
     assert changes == {True, False}
 
 
