@@ -72,17 +72,24 @@ async def prepare(database: Database) -> None:
         await transaction.run(add_audience, audience=[asdict(user) for user in AUDIENCE])
 
 
-async def write_day(database: Database, day: Day) -> None:
-    """What the application would have written on ``day``."""
+async def write_morning(database: Database, day: Day) -> None:
+    """What the application would have written on the morning of ``day``."""
+    async with database.transaction() as transaction:
+        await transaction.run(
+            add_scores,
+            calculated_at=day.scored_at,
+            indices=[asdict(row) for row in day.morning],
+            asset_risks=[asdict(row) for row in day.asset_risks],
+        )
+
+
+async def write_news(database: Database, day: Day) -> None:
+    """What it would have written once the news of ``day`` was there."""
     news = [_plain(asdict(event) | asdict(score)) for event, score in zip(day.events, day.risk_events, strict=True)]
     async with database.transaction() as transaction:
         await transaction.run(add_events, events=news)
-        await transaction.run(
-            add_scores,
-            calculated_at=day.calculated_at,
-            indices=[asdict(row) for row in day.indices],
-            asset_risks=[asdict(row) for row in day.asset_risks],
-        )
+        indices = [asdict(row) for row in day.indices]
+        await transaction.run(add_scores, calculated_at=day.rescored_at, indices=indices, asset_risks=[])
 
 
 def _plain(row: dict[str, object]) -> dict[str, object]:

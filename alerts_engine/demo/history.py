@@ -1,7 +1,8 @@
 """Real history as rows for the source tables: prices and events in, one ``Day`` after another out (SPEC F-2).
 
 Sample data to show the engine at work, not advice. The scores are simple on purpose, and no price is used
-before it was known: a day's rows are made at 06:00 UTC, when the newest price is the close of the day before.
+before it was known: rows are made at 06:00 UTC, when the newest price is the close of the day before. News comes at
+10:30 UTC, and at 11:00 the regions are scored once more, with it.
 
 - Asset risk: the percentile of the benchmark's absolute 7-day log return within its own trailing two years.
 - Regional risk: the mean of the same percentile, of 7-day and of 30-day returns, over the region's benchmarks
@@ -206,13 +207,18 @@ class Day:
     """What the application would have written on one day."""
 
     date: date
-    calculated_at: datetime
-    """06:00 UTC: when ``indices`` and ``asset_risks`` were made."""
+    scored_at: datetime
+    """06:00 UTC: when ``morning`` and ``asset_risks`` were made."""
+    morning: tuple[IndexRow, ...]
+    asset_risks: tuple[AssetRiskRow, ...]
     events: tuple[EventRow, ...]
+    """The day's news, if there is any."""
     risk_events: tuple[RiskEventRow, ...]
     """One for each of ``events``, in the same order."""
+    rescored_at: datetime
+    """11:00 UTC: when ``indices`` were made, on a day with news."""
     indices: tuple[IndexRow, ...]
-    asset_risks: tuple[AssetRiskRow, ...]
+    """With the day's news."""
 
 
 def replay(start: date = DEFAULT_START, end: date = DEFAULT_END) -> Iterator[Day]:
@@ -237,13 +243,15 @@ def _make_day(day: date) -> Day:
     recorded = [event for event in load_events() if event.day == day]
     return Day(
         date=day,
-        calculated_at=_at(day, time(6)),
-        events=tuple(_event_row(event) for event in recorded),
-        risk_events=tuple(_risk_event_row(event) for event in recorded),
-        indices=tuple(_index_row(region, window, day) for region in MARKETS for window in WINDOWS),
+        scored_at=_at(day, time(6)),
+        morning=tuple(_index_row(region, window, day, with_news=False) for region in MARKETS for window in WINDOWS),
         asset_risks=tuple(
             _asset_risk_row(region, benchmark, day) for region in MARKETS for benchmark in MARKETS[region]
         ),
+        events=tuple(_event_row(event) for event in recorded),
+        risk_events=tuple(_risk_event_row(event) for event in recorded),
+        rescored_at=_at(day, time(11)),
+        indices=tuple(_index_row(region, window, day) for region in MARKETS for window in WINDOWS),
     )
 
 
@@ -260,7 +268,7 @@ def _event_row(event: RecordedEvent) -> EventRow:
         region=event.region,
         severity_score=event.severity,
         event_time=_at(event.day, time(0)),
-        inserted_at=_at(event.day, time(5, 30)),
+        inserted_at=_at(event.day, time(10, 30)),
         ai_summary=_summary(event),
     )
 
@@ -275,8 +283,8 @@ def _risk_event_row(event: RecordedEvent) -> RiskEventRow:
     )
 
 
-def _index_row(region: str, window: int, day: date) -> IndexRow:
-    score = regional_score(region, window, day)
+def _index_row(region: str, window: int, day: date, *, with_news: bool = True) -> IndexRow:
+    score = regional_score(region, window, day, with_news=with_news)
     change = score - regional_score(region, window, day - ONE_DAY)
     return IndexRow(region, window, round(score, 1), _trend(change))
 
@@ -363,15 +371,16 @@ def percentile(value: float, among: Sequence[float]) -> float:
     return 50 * (bisect_left(ordered, value) + bisect_right(ordered, value)) / len(ordered)
 
 
-def regional_score(region: str, window: int, day: date) -> float:
-    """The region's index of ``window`` days on the morning of ``day``, 0 to 100."""
+def regional_score(region: str, window: int, day: date, *, with_news: bool = True) -> float:
+    """The region's index of ``window`` days on ``day``, 0 to 100; without news it is the morning's."""
     market = fmean(move_score(benchmark, window, day) for benchmark in MARKETS[region])
-    return min(100.0, market + event_points(region, window, day))
+    return min(100.0, market + event_points(region, window, day, with_news=with_news))
 
 
-def event_points(region: str, window: int, day: date) -> float:
-    """What the region's events of the last ``window`` days, that day's included, add to its score."""
-    fresh = [event for event in load_events() if event.region == region and 0 <= (day - event.day).days < window]
+def event_points(region: str, window: int, day: date, *, with_news: bool = True) -> float:
+    """What the region's events of the last ``window`` days, that day's included with news, add to its score."""
+    youngest = 0 if with_news else 1
+    fresh = [event for event in load_events() if event.region == region and youngest <= (day - event.day).days < window]
     return sum(POINTS_PER_SEVERITY * event.severity * _decay(event, window, day) for event in fresh)
 
 

@@ -30,8 +30,10 @@ APP_BASE_URL = "https://app.example.com"
 """Where the buttons in the demo's messages lead: a name that is reserved for examples."""
 BUNDLE_FROM = 4
 """Who would get more alerts than this at once gets them as one message."""
-TICKS = (time(6, 10), time(7, 20))
+MORNING = (time(6, 10), time(7, 20))
 """UTC. By the first the scores of 06:00 are there and yesterday's daily digests are due; by the second, hourly ones."""
+NEWS = (time(11, 10), time(12, 20))
+"""UTC, on days with news: by the first it is there, with the scores of 11:00; by the second, hourly digests are due."""
 
 
 @dataclass(slots=True)
@@ -91,11 +93,12 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One run of the replay; ``day`` has begun and is to be written before it."""
+    """One run of the replay, and what the application writes of a day before it."""
 
     now: datetime
     phase: Phase
-    day: Day | None = None
+    morning_of: Day | None = None
+    news_of: Day | None = None
 
 
 async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progress, stopping: asyncio.Event) -> Played:
@@ -121,14 +124,16 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
             progress("replaying", number, len(steps))
             if stopping.is_set():
                 raise AlertsEngineError("the demo was stopped: the next one begins anew")
-            if step.day is not None:
-                await ground.write_day(engine.database, step.day)
+            if step.morning_of is not None:
+                await ground.write_morning(engine.database, step.morning_of)
+            if step.news_of is not None:
+                await ground.write_news(engine.database, step.news_of)
             report = await engine.run(step.phase, now=step.now)
             for phase in report.phases:
                 totals[phase.phase].add(phase)
         got = {one.address: one for one in await engine.database.rows(ground.received)}
         return Played(
-            days=sum(step.day is not None for step in steps),
+            days=sum(step.morning_of is not None for step in steps),
             runs=len(steps),
             phases=tuple(totals.values()),
             totals=await engine.database.row(ground.count_rows),
@@ -138,11 +143,15 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
 
 def _steps() -> Iterator[Step]:
     """Each day's runs; the morning after, the last day's digests go out, and nothing is left in a queue."""
-    first, *later = TICKS
+    early, later = MORNING
     for day in replay():
-        yield Step(_at(day.date, first), Phase.ALL, day)
-        yield from (Step(_at(day.date, tick), Phase.ALL) for tick in later)
-        morning_after = _at(day.date + timedelta(days=1), first)
+        yield Step(_at(day.date, early), Phase.ALL, morning_of=day)
+        yield Step(_at(day.date, later), Phase.ALL)
+        if day.events:
+            told, digested = NEWS
+            yield Step(_at(day.date, told), Phase.ALL, news_of=day)
+            yield Step(_at(day.date, digested), Phase.ALL)
+        morning_after = _at(day.date + timedelta(days=1), early)
     yield Step(morning_after, Phase.C)
 
 

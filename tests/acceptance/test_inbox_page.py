@@ -163,15 +163,15 @@ async def test_a_phone_shows_the_list_first(inbox: Inbox, where: str) -> None:
 @pytest.mark.parametrize("width", [375, 1440])
 async def test_every_message_can_be_reached(inbox: Inbox, where: str, width: int) -> None:
     """All of them are counted and listed, down to the first one."""
-    assert inbox.sent == 625
+    assert inbox.sent > 500, "more than the page loads at once"
     async with opened(getattr(inbox, where), width) as page:
-        assert (await page.locator("#count").inner_text()).startswith("625 messages")
-        assert await page.locator("#tabs button").first.inner_text() == "All 625"
+        assert (await page.locator("#count").inner_text()).startswith(f"{inbox.sent} messages")
+        assert await page.locator("#tabs button").first.inner_text() == f"All {inbox.sent}"
         async with asyncio.timeout(60):  # it only turns a hang into a failure
             while await page.locator("#more").count():
                 await page.evaluate("list.scrollTop = list.scrollHeight")
         rows = await page.locator(".item").evaluate_all("items => items.map((one) => one.hash.slice(1))")
-        assert rows == [str(number) for number in range(625, 0, -1)]
+        assert rows == [str(number) for number in range(inbox.sent, 0, -1)]
         await page.locator('.item[href="#1"]').click()
         assert await page.locator(".view").inner_text() != ""
         shown = await page.evaluate("chosen().number")

@@ -176,7 +176,7 @@ def test_replay_gives_the_same_rows_every_time():
 def test_a_day_of_the_record_becomes_an_event_row():
     """The invasion is a row of events with its source address and its times in UTC (SPEC F-2)."""
     day = only(INVASION)
-    assert day.calculated_at == datetime(2022, 2, 24, 6, tzinfo=UTC)
+    assert (day.scored_at.hour, day.rescored_at) == (6, datetime(2022, 2, 24, 11, tzinfo=UTC))
     (event,) = day.events
     assert (event.title, event.region, event.category) == (
         "Russia invades Ukraine",
@@ -185,7 +185,7 @@ def test_a_day_of_the_record_becomes_an_event_row():
     )
     assert (event.severity_score, event.source_name, event.source_url) == (5, "Sample data", "sample:invasion")
     assert event.event_time == datetime(2022, 2, 24, 0, tzinfo=UTC)
-    assert event.inserted_at == datetime(2022, 2, 24, 5, 30, tzinfo=UTC)
+    assert event.inserted_at == datetime(2022, 2, 24, 10, 30, tzinfo=UTC)
 
 
 def test_a_summary_tells_the_week_before_in_one_line():
@@ -215,12 +215,25 @@ def test_risk_events_stand_in_the_order_of_their_events():
 def test_every_day_has_one_row_per_region_and_window_and_per_region_and_asset():
     """Quiet days and weekends are scored like any other (SPEC F-2)."""
     for day in replay():
-        assert [(row.region, row.window_days) for row in day.indices] == [
-            (region, window) for region in MARKETS for window in (7, 30)
-        ]
+        for indices in (day.morning, day.indices):
+            assert [(row.region, row.window_days) for row in indices] == [
+                (region, window) for region in MARKETS for window in (7, 30)
+            ]
         assets = [(row.region, row.asset) for row in day.asset_risks]
         assert len(assets) == len(set(assets)) == sum(map(len, MARKETS.values()))
         assert {row.window_days for row in day.asset_risks} == {7}
+
+
+def test_the_news_of_a_day_moves_its_region_after_the_morning():
+    """So that the demo shows a rise within a day (SPEC F-2, A-3a)."""
+    for day in replay():
+        moved = {row.region for early, row in zip(day.morning, day.indices, strict=True) if row != early}
+        assert moved == {event.region for event in day.events}
+    ban = only(date(2022, 3, 8))
+    scores = [
+        row.risk_score for row in (*ban.morning, *ban.indices) if (row.region, row.window_days) == ("North America", 7)
+    ]
+    assert scores[0] < 90 <= scores[1]
 
 
 def test_scores_stay_within_bounds_over_all_of_history():
