@@ -44,6 +44,13 @@ def biggest_move(alerts: Iterable[Alert]) -> str | None:
     return f"{farthest.what}, {way} {points} point{'' if points == 1 else 's'}"
 
 
+def most_telling(ranked: Sequence[tuple[Alert, Shown]]) -> Shown:
+    """Of the most severe ones the first that is no value's, which is news; else the one that moved farthest."""
+    severest = [one for one in ranked if one[0].severity >= ranked[0][0].severity]
+    news = [one for one in severest if direction(one[0]) is None]
+    return news[0][1] if news else max(severest, key=lambda one: abs(_change(one[0]) or 0))[1]
+
+
 def stand_together(ranked: Sequence[tuple[Alert, Shown]]) -> list[tuple[Shown, bool]]:
     """``ranked``, with values of one region that went the same way right after the first of them.
 

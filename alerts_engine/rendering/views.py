@@ -11,7 +11,7 @@ from string import capwords
 from typing import TYPE_CHECKING
 
 from alerts_engine.rendering.cleaning import clean, clean_lines
-from alerts_engine.rendering.moves import biggest_move, stand_together
+from alerts_engine.rendering.moves import biggest_move, most_telling, stand_together
 from alerts_engine.rendering.unsaid import says, says_score, score_text
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class DigestView:
     zone: str
     by_severity: tuple[Tally, ...]
     top: AlertView
-    """The most important alert."""
+    """The alert that says most: of the most severe ones the first news, else the value that moved farthest."""
     items: tuple[AlertView, ...]
     """The alerts told in full; fewer, even none, when a message would grow too long."""
     rest: RestView | None
@@ -202,7 +202,7 @@ class Views:
             hours=self._times.hours(digest),
             zone=self._times.zone,
             by_severity=tallies,
-            top=items[0],
+            top=most_telling(told),
             items=items,
             rest=None,
         )

@@ -215,6 +215,26 @@ def test_the_rest_of_a_digest_is_a_link_away() -> None:
     assert "href" not in without.html
 
 
+@pytest.mark.parametrize(
+    ("alerts", "first"),
+    [
+        ((OIL, replace(INDEX, severity=5, previous=10.0)), "Black Sea risk index 79"),
+        ((replace(OIL, previous=93.0), NEWS, replace(NEWS, severity=5, headline="A port burns")), "A port burns"),
+        ((replace(OIL, previous=93.0), NEWS), "Black Sea oil risk 93"),
+        ((OIL, replace(NEWS, severity=5)), "Gazprom stops a pipeline"),
+        ((INDEX, NEWS), "Gazprom stops a pipeline"),
+    ],
+)
+def test_the_subject_of_a_digest_is_the_most_severe_news_or_else_the_farthest_move(
+    alerts: tuple[Alert, ...], first: str
+) -> None:
+    """What hardly changed is no news while there is some; the list keeps its order (SPEC M-3)."""
+    made = email(digest(*alerts))
+    assert f": {first}" in made.subject
+    preview = made.html[made.html.index("mso-hide:all") : made.html.index("&#8199;")]
+    assert first not in preview, "the list shows it already"
+
+
 def test_an_alert_over_the_quota_is_marked_in_the_digest() -> None:
     """Its reader learns why it did not come at once (SPEC B-7)."""
     content = digest(OIL, NEWS, over_quota=frozenset({NEWS.event_id}))
