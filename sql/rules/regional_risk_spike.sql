@@ -72,8 +72,11 @@ said AS (
            trunc(k.previous::numeric) AS score_before,
            trunc(k.told_value) AS score_told,
            k.risk_score - k.previous AS change,
+           CASE WHEN between_.peak >= greatest(k.risk_score, k.previous) + 1 THEN trunc(between_.peak::numeric) END AS peak,
            k.previous_day = k.today - 1 AS since_yesterday,
-           CASE WHEN k.previous_day = k.today - 1 THEN 'yesterday'
+           CASE WHEN k.previous_day = k.today - 1 AND abs(k.risk_score - k.previous) >= 1 AND between_.differs
+                THEN 'a day ago'
+                WHEN k.previous_day = k.today - 1 THEN 'yesterday'
                 WHEN k.previous_day > k.today - 7 THEN to_char(k.previous_day, 'FMDay')
                 ELSE to_char(k.previous_day, 'FMDD FMMonth') END AS since
       FROM (SELECT d.*,
@@ -81,6 +84,15 @@ said AS (
                    d.calculated_at::timestamptz AT TIME ZONE $2 AS calculated,
                    (d.previous_at::timestamptz AT TIME ZONE $2)::date AS previous_day
               FROM keyed AS d) AS k
+     CROSS JOIN LATERAL (
+           -- What came after the value that it is compared with: where that differs, "yesterday" had several values.
+           SELECT max(i.risk_score) AS peak, bool_or(abs(i.risk_score - k.previous) >= 1) AS differs
+             FROM risk_indices AS i
+            WHERE i.region = k.region
+              AND i.window_days = 7
+              AND i.calculated_at > k.previous_at
+              AND i.calculated_at < k.calculated_at
+           ) AS between_
 ),
 -- The headline, but for the day that it ends with: a digest is read on another one, when "yesterday" is not true.
 headed AS (
@@ -110,6 +122,7 @@ SELECT 'REGIONAL_RISK_SPIKE' AS alert_type,
        s.begins || s.ends AS headline,
        concat_ws(E'\n',
            'Drivers: ' || drivers.titles || '.',
+           'In between it stood at ' || s.peak || '.',
            CASE WHEN s.risk_score >= 100 THEN 'The top of its scale.'
                 WHEN s.risk_score >= 90 THEN 'The highest level on a scale of 0 to 100.'
                 WHEN s.risk_score >= 80 THEN 'On a scale of 0 to 100, critical begins at 90.'
@@ -122,7 +135,7 @@ SELECT 'REGIONAL_RISK_SPIKE' AS alert_type,
        s.event_key AS cooldown_key,
        s.event_key AS event_fingerprint,
        jsonb_build_object('value', s.risk_score, 'previous', s.previous, 'trend', s.trend, 'window_days', 7,
-                          'what', s.what, 'digest_headline', s.begins || replace(s.ends, 'yesterday', 'the day before'))
+                          'what', s.what, 'digest_headline', s.begins || replace(replace(s.ends, 'yesterday', 'the day before'), 'a day ago', 'a day before'))
        || CASE WHEN s.escalated THEN jsonb_build_object('escalated', TRUE, 'earlier_today', s.told_value) ELSE '{}' END
        AS payload
   FROM headed AS s

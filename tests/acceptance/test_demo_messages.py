@@ -28,7 +28,7 @@ INNER_WORDS = re.compile(
 VALUE = re.compile(
     r"(?P<what>[A-Z][\w ]+? (?:risk|risk index)) (?:at |rises to )?(?P<score>\d+)"
     r"(?P<change>, (?:still (?:high|elevated), )?(?:up|down) from (?P<before>\d+) "
-    r"(?:yesterday|the day before|on [\w ]+)"
+    r"(?:yesterday|the day before|a day ago|a day before|on [\w ]+)"
     r"|, from \d+ at \d\d:\d\d|, little changed since (?:yesterday|the day before|[\w ]+)|, rising|)"
 )
 WORDS = ("Low", "Moderate", "Elevated", "High", "Critical")

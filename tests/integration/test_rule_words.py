@@ -184,3 +184,26 @@ async def test_a_region_in_small_letters_begins_the_headline_in_a_capital_one(db
         ("black Sea", "Black Sea gas risk at 75"),
         ("global", "Global risk index at 84"),
     ]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("between", "now", "headline", "in_a_digest", "peak"),
+    [
+        (100, 85, "85, up from 81 a day ago", "85, up from 81 a day before", "100"),
+        (81.9, 85, "85, up from 81 yesterday", "85, up from 81 the day before", None),
+        (60, 85, "85, up from 81 a day ago", "85, up from 81 a day before", None),
+        (96.9, 76, "76, still elevated, down from 81 a day ago", "76, still elevated, down from 81 a day before", "96"),
+        (85, 81.5, "81, little changed since yesterday", "81, little changed since the day before", "85"),
+    ],
+)
+async def test_a_peak_in_between_is_not_hidden(db, database_url, add, what, between, now, headline, in_a_digest, peak):  # noqa: PLR0917
+    """Who read of 100 at noon is not told of 81 as if nothing had been (SPEC A-2)."""
+    add(db, 81, NOW - HOUR - DAY)
+    add(db, between, NOW - 20 * HOUR)
+    add(db, now, NOW - HOUR)
+    (event,) = await told(db, database_url)
+    assert event.headline == f"{what} {headline}"
+    assert event.payload["digest_headline"] == f"{what} {in_a_digest}"
+    said = [line for line in event.body.split("\n") if line.startswith("In between")]
+    assert said == ([f"In between it stood at {peak}."] if peak else [])
