@@ -295,3 +295,18 @@ async def test_severity_is_what_a_message_says_of_itself() -> None:
             assert found == said
             await page.locator("#severity").select_option("5")
             assert await page.locator("#count").inner_text() == f"3 of {len(said)} messages"
+
+
+async def test_the_list_shows_an_email_as_mail_programs_do() -> None:
+    """Its subject, and the beginning that is hidden in it for the list; without one the text."""
+    hidden = '<div style="display:none;max-height:0">Drivers: a &amp; b&#8199;&#847; &#8199;&#847; </div><p>Body</p>'
+    made = {"with": hidden, "without": "<p>Body</p>", "textless": None}
+    async with Sandbox.start() as sandbox, opened(sandbox.url) as page:
+        shown = await page.evaluate(
+            """(made) => Object.entries(made).map(([subject, html]) => {
+                const message = { number: 1, channel: "email", destination: "a", subject, html, text: "First\\nSecond" };
+                return row({ ...message, received_at: "2022-03-08" }, false).querySelector(".more").textContent;
+            })""",
+            made,
+        )
+    assert shown == ["Drivers: a & b", "First Second", "First Second"]

@@ -164,9 +164,16 @@ function chatView(message, messages) {
 }
 
 // --- a row of the list ---
+// What a mail program's list shows beside the subject: the hidden beginning of the email, if it has one.
+function preheader(html) {
+  const found = /<div[^>]*display:\s*none[^>]*>([^<]*)/.exec(html ?? "");
+  const text = found ? new DOMParser().parseFromString(found[1], "text/html").body.textContent : "";
+  return text.replace(/[\s\u034f\u2007]+/g, " ").trim();
+}
 function row(message, isChosen) {
   const [first, ...rest] = message.text.split("\n", 12).map((line) => line.trim()).filter(Boolean);
-  const lines = message.subject ? [message.subject, [first, ...rest].join(" ")] : [first || "", rest.join(" ")];
+  const lines = message.subject ? [message.subject, preheader(message.html) || [first, ...rest].join(" ")]
+    : [first || "", rest.join(" ")];
   const level = severity(message), head = level ? lines[0].replace(LIGHT, "") : lines[0]; // the row has a light of its own
   return el("li", {}, el("a", { class: "item", href: `#${message.number}`, "aria-current": String(isChosen) },
     icon(message.channel), el("span", { class: "who" }, message.destination),
