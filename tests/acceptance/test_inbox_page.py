@@ -304,7 +304,7 @@ async def test_the_list_shows_an_email_as_mail_programs_do() -> None:
     async with Sandbox.start() as sandbox, opened(sandbox.url) as page:
         shown = await page.evaluate(
             """(made) => Object.entries(made).map(([subject, html]) => {
-                const message = { number: 1, channel: "email", destination: "a", subject, html, text: "First\\nSecond" };
+                const message = { number: 1, channel: "email", destination: "a", subject, html, text: "First\\nSecond"};
                 return row({ ...message, received_at: "2022-03-08" }, false).querySelector(".more").textContent;
             })""",
             made,

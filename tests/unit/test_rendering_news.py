@@ -183,6 +183,9 @@ def test_values_of_one_region_that_went_the_same_way_stand_together() -> None:
         places = [body.index(str(said)) for said in order]
         assert places == sorted(places)
         assert body.count("Drivers: Other words.") == 1, "those of the gas; what follows says only what moved"
+    for text in (email(content).html, telegram(content)):
+        assert text.count(">View in app</a>") == 4, "the headline of what follows is its link"
+        assert text.count(f'href="{BASE}/alerts/{INDEX.event_id}"') == 1
 
 
 def test_a_digest_says_a_sentence_once() -> None:
