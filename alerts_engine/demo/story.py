@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 APP_BASE_URL = "https://app.example.com"
 """Where the buttons in the demo's messages lead: a name that is reserved for examples."""
+PUBLIC_BASE_URL = "https://alerts.example.com"
+"""Where the links to stop lead: so, too."""
 BUNDLE_FROM = 4
 """Who would get more alerts than this at once gets them as one message."""
 MORNING = (time(6, 10), time(7, 20))
@@ -113,6 +115,8 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
         database_url=SecretStr(database_url),
         app_base_url=APP_BASE_URL,
         bundle_from=BUNDLE_FROM,
+        link_secret=SecretStr("the-secret-of-a-demo-whose-links-lead-nowhere"),
+        public_base_url=PUBLIC_BASE_URL,
         **values,
     )
     totals = {phase: PhaseTotals(phase) for phase in Phase.ALL.steps}

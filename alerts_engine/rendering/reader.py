@@ -22,8 +22,8 @@ _REASONS_SHOWN = 3
 _PLACE_LIMIT = 40
 _KINDS = {
     "HIGH_IMPACT_EVENT": "high-impact events",
-    "REGIONAL_RISK_SPIKE": "regional risk spikes",
-    "ASSET_RISK_SPIKE": "asset risk spikes",
+    "REGIONAL_RISK_SPIKE": "regional risk alerts",
+    "ASSET_RISK_SPIKE": "asset risk alerts",
 }
 
 

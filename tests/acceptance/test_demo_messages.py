@@ -89,8 +89,11 @@ def test_a_list_of_emails_says_severity_place_value_and_change(inbox):
             assert subject.endswith(value[0])
             assert is_digest(message) or len(subject) <= 80
         if is_digest(message):
-            assert re.match(r"\d{1,2} [A-Z][a-z]{2}(?: \d\d:\d\d–\d\d:\d\d)?, \d+ ", subject), subject
-            assert "yesterday" not in message["text"] or "Hourly" in message["text"]
+            date = (
+                "" if message["text"].startswith("New alerts") else r"\d{1,2} [A-Z][a-z]{2}(?: \d\d:\d\d–\d\d:\d\d)?, "
+            )
+            assert re.match(rf"{date}\d+ ", subject), subject
+            assert "yesterday" not in message["text"] or not message["text"].startswith("Daily digest")
 
 
 @pytest.mark.slow
@@ -121,6 +124,19 @@ def test_what_fell_is_never_said_to_be_up(inbox):
                 assert ("still " in value["change"]) == (not up)
                 assert ("still elevated" in value["change"]) == (not up and int(value["score"]) < 80)
     assert changes == {True, False}
+
+
+@pytest.mark.slow
+def test_every_email_says_why_it_came_and_how_to_stop(inbox):
+    """In words, with the reader's own link (SPEC M-3b)."""
+    for message in of(inbox, "email"):
+        footer = message["text"].rpartition("\n--\n")[2]
+        why, way_out = footer.splitlines()
+        assert re.fullmatch(r"You get this email because you (?:follow|have not chosen) .+\.", why), why
+        link = way_out.removeprefix("Unsubscribe or change what you get: ")
+        assert link.startswith("https://alerts.example.com/"), way_out
+        assert f'href="{link}"' in message["html"]
+        assert why.replace("'", "&#39;") in message["html"]
 
 
 @pytest.mark.slow

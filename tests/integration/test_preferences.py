@@ -91,8 +91,8 @@ async def test_the_page_says_what_the_reader_gets(db, database_url, binding):
     async with visiting(binding, database_url) as visitor:
         status, page = await visitor.get(token_of(user))
     assert status == 200
-    assert "Black Sea &lt;b&gt;: regional risk spikes" in page
-    assert "all regions: asset risk spikes (gas)" in page
+    assert "Black Sea &lt;b&gt;: regional risk alerts" in page
+    assert "all regions: asset risk alerts (gas)" in page
     offers = re.findall(r'name="choice" value="(\w+)"', page)
     assert offers == ["stop_type", "only_digests", "stop_channel"]
     assert "<script" not in page

@@ -55,7 +55,7 @@ WISHES: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [
     ([{"region": "Asia"}, {"region": "global", "cooldown_minutes": 5}, {"cooldown_minutes": 9}], {},
      "you follow all regions: high-impact events."),
     ([{"alert_type": "ASSET_RISK_SPIKE", "asset": "gas"}], {"alert_type": "ASSET_RISK_SPIKE", "assets": ["gas"]},
-     "you follow Europe: asset risk spikes (gas)."),
+     "you follow Europe: asset risk alerts (gas)."),
     ([{"alert_type": "WIND_OUTAGE", "threshold": 70.0}], {"alert_type": "WIND_OUTAGE", "value": 70.0},
      "you follow Europe: wind outages."),
 ]  # fmt: skip
@@ -97,8 +97,8 @@ async def test_a_digest_says_what_its_alerts_have_in_common(db, database_url, sa
     db.execute("UPDATE user_alert_digests SET next_retry_at = now()")
     await send(database_url, sandbox)
     assert why(sandbox.messages[0].text) == (
-        "You get this email because you follow Africa: regional risk spikes; Asia: regional risk spikes; "
-        "Europe: regional risk spikes; and 1 more."
+        "You get this email because you follow Africa: regional risk alerts; Asia: regional risk alerts; "
+        "Europe: regional risk alerts; and 1 more."
     )
 
 
