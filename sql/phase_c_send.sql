@@ -7,6 +7,10 @@
 -- In this phase $n now may be NULL: then the database's clock decides, anew in each statement (C-14). A row has a lease
 -- exactly while it is 'sending', so a statement that goes by ids asks for the lease: asked for the status, the planner
 -- would go through the index of all that is being sent instead of the primary key.
+--
+-- A statement that ends rows, or learns what became of an attempt, counts that in the same breath: a row of
+-- alerts_engine_outcomes for each kind of outcome (O-4a), and a row of alerts_engine_attempts for each attempt that was no
+-- plain success. So the counts are right whenever a run is killed, and nobody waits for anybody's.
 
 -- name: reclaim_deliveries
 -- also: reclaim_digests for user_alert_digests
@@ -20,7 +24,8 @@
 -- locks: the expired rows
 -- again: safe; a reclaimed row has no lease
 WITH expired AS (
-    SELECT r.id, r.send_started_at IS NOT NULL AS begun, r.sent_by IS NULL OR r.sent_by = ANY ($4) AS is_mute
+    SELECT r.id, r.sent_by, r.claimed_by, r.send_started_at IS NOT NULL AS begun,
+           r.sent_by IS NULL OR r.sent_by = ANY ($4) AS is_mute
       FROM /* TABLE */ user_alert_deliveries AS r
      WHERE r.status = 'sending'
        AND r.lease_expires_at <= coalesce($1::timestamptz, now())
@@ -41,10 +46,31 @@ reclaimed AS (
                                   WHEN x.is_mute AND ($3 OR r.attempts + 1 >= $2) THEN NULL
                                   ELSE coalesce(r.uncertain_since, r.send_started_at) END,
            sent_by = CASE WHEN x.begun AND x.is_mute THEN NULL ELSE r.sent_by END,
+           ended_at = CASE WHEN x.begun AND x.is_mute AND ($3 OR r.attempts + 1 >= $2)
+                           THEN coalesce($1::timestamptz, now()) END,
            claimed_by = NULL, lease_expires_at = NULL
       FROM expired AS x
      WHERE r.id = x.id
-    RETURNING r.status, x.begun
+    RETURNING r.id, r.channel, r.status, r.attempts, r.send_started_at, x.begun, x.sent_by, x.claimed_by
+              , r.delivery_kind AS kind  -- there: , 'digest' AS kind
+),
+counted AS (
+    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)
+    SELECT date_trunc('hour', coalesce($1::timestamptz, now()), 'UTC'),
+           'deliveries',  -- there: 'digests',
+           c.channel, c.kind, CASE c.status WHEN 'queued' THEN 'uncertain' ELSE c.status END, c.attempts > 1, count(*)
+      FROM reclaimed AS c
+     WHERE c.begun
+     GROUP BY c.channel, c.kind, c.status, c.attempts > 1
+),
+noted AS (
+    INSERT INTO alerts_engine_attempts (
+           delivery_id,  -- there: digest_id,
+           attempt, begun_at, known_at, outcome, error, provider, run_id)
+    SELECT c.id, c.attempts, c.send_started_at, coalesce($1::timestamptz, now()),
+           CASE c.status WHEN 'queued' THEN 'uncertain' ELSE c.status END, 'lease_expired', c.sent_by, c.claimed_by
+      FROM reclaimed AS c
+     WHERE c.begun
 )
 SELECT count(*) AS reclaimed, count(*) FILTER (WHERE status = 'failed') AS failed,
        count(*) FILTER (WHERE begun) AS uncertain
@@ -74,10 +100,20 @@ WITH due AS (
 ),
 ended AS (
     UPDATE /* TABLE */ user_alert_deliveries AS r
-       SET status = 'skipped', last_error = 'channel_not_configured', next_retry_at = NULL
+       SET status = 'skipped', last_error = 'channel_not_configured', next_retry_at = NULL,
+           ended_at = coalesce($2::timestamptz, now())
       FROM due
      WHERE r.id = due.id
-    RETURNING r.id
+    RETURNING r.attempts
+              , r.delivery_kind AS kind  -- there: , 'digest' AS kind
+),
+counted AS (
+    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)
+    SELECT date_trunc('hour', coalesce($2::timestamptz, now()), 'UTC'),
+           'deliveries',  -- there: 'digests',
+           $1, c.kind, 'skipped', c.attempts > 1, count(*)
+      FROM ended AS c
+     GROUP BY c.kind, c.attempts > 1
 )
 SELECT count(*) AS count FROM ended;
 
@@ -308,35 +344,65 @@ RETURNING r.id::int8 AS id;
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease, so the second time changes nothing
-UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET status = o.status,
-       attempts = o.attempts,
-       next_retry_at = CASE
-           WHEN NOT o.uncertain OR NOT o.can_tell
-           THEN coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds)
-           WHEN o.key_seconds IS NOT NULL AND r.key_used_at + make_interval(secs => o.key_seconds) > now()
-           THEN least(coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds),
-                      r.key_used_at + make_interval(secs => o.key_seconds))
-           ELSE greatest(coalesce($2::timestamptz, now()), r.send_started_at + $13::interval) END,
-       last_error = o.error,
-       failure_kind = o.failure_kind,
-       provider_message_id = coalesce(o.provider_message_id, r.provider_message_id),
-       sent_at = CASE WHEN o.status = 'sent' THEN coalesce($2::timestamptz, now()) END,
-       claimed_by = CASE WHEN o.status <> 'queued' THEN $1 END,
-       lease_expires_at = NULL,
-       uncertain_since = CASE WHEN o.uncertain THEN coalesce(r.uncertain_since, r.send_started_at) END,
-       sent_by = CASE WHEN o.uncertain AND NOT o.can_tell THEN NULL ELSE r.sent_by END,
-       -- A key that proves nothing any more must not be relied on by the next claim.
-       key_used_at = CASE WHEN o.uncertain AND o.key_seconds IS NULL THEN '-infinity' ELSE r.key_used_at END
-  FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[],
-              $10::bool[], $11::float8[], $12::bool[])
-       AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id, uncertain, key_seconds,
-            can_tell)
- WHERE r.id = o.id
-   AND (r.lease_expires_at IS NOT NULL AND r.claimed_by = $1
-        OR o.status = 'sent' AND r.status IN ('queued', 'failed')
-           AND (r.uncertain_since IS NOT NULL OR r.last_error = 'send_uncertain'))
-RETURNING r.id::int8 AS id;
+WITH settled AS (
+    UPDATE /* TABLE */ user_alert_deliveries AS r
+       SET status = o.status,
+           attempts = o.attempts,
+           next_retry_at = CASE
+               WHEN NOT o.uncertain OR NOT o.can_tell
+               THEN coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds)
+               WHEN o.key_seconds IS NOT NULL AND r.key_used_at + make_interval(secs => o.key_seconds) > now()
+               THEN least(coalesce($2::timestamptz, now()) + make_interval(secs => o.retry_seconds),
+                          r.key_used_at + make_interval(secs => o.key_seconds))
+               ELSE greatest(coalesce($2::timestamptz, now()), r.send_started_at + $13::interval) END,
+           last_error = o.error,
+           failure_kind = o.failure_kind,
+           provider_message_id = coalesce(o.provider_message_id, r.provider_message_id),
+           sent_at = CASE WHEN o.status = 'sent' THEN coalesce($2::timestamptz, now()) END,
+           ended_at = CASE WHEN o.status <> 'queued' THEN coalesce($2::timestamptz, now()) END,
+           failed_before = CASE WHEN r.status = 'failed' THEN r.ended_at END,
+           claimed_by = CASE WHEN o.status <> 'queued' THEN $1 END,
+           lease_expires_at = NULL,
+           uncertain_since = CASE WHEN o.uncertain THEN coalesce(r.uncertain_since, r.send_started_at) END,
+           sent_by = CASE WHEN o.uncertain AND NOT o.can_tell THEN NULL ELSE r.sent_by END,
+           -- A key that proves nothing any more must not be relied on by the next claim.
+           key_used_at = CASE WHEN o.uncertain AND o.key_seconds IS NULL THEN '-infinity' ELSE r.key_used_at END
+      FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[],
+                  $10::bool[], $11::float8[], $12::bool[])
+           AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id, uncertain, key_seconds,
+                can_tell)
+     WHERE r.id = o.id
+       AND (r.lease_expires_at IS NOT NULL AND r.claimed_by = $1
+            OR o.status = 'sent' AND r.status IN ('queued', 'failed')
+               AND (r.uncertain_since IS NOT NULL OR r.last_error = 'send_uncertain'))
+    RETURNING r.id, r.channel, r.attempts, r.last_error, r.failed_before, r.send_started_at, r.sent_by,
+              CASE WHEN r.status <> 'queued' THEN r.status
+                   WHEN o.uncertain THEN 'uncertain'
+                   ELSE 'retry' END AS outcome
+              , r.delivery_kind AS kind  -- there: , 'digest' AS kind
+),
+counted AS (
+    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made, undone)
+    SELECT date_trunc('hour', CASE WHEN u.was_undone THEN c.failed_before ELSE coalesce($2::timestamptz, now()) END,
+                      'UTC'),
+           'deliveries',  -- there: 'digests',
+           c.channel, c.kind, CASE WHEN u.was_undone THEN 'failed' ELSE c.outcome END, c.attempts > 1,
+           count(*) FILTER (WHERE NOT u.was_undone), count(*) FILTER (WHERE u.was_undone)
+      FROM settled AS c
+     CROSS JOIN (VALUES (FALSE), (TRUE)) AS u(was_undone)
+     WHERE NOT u.was_undone OR c.failed_before IS NOT NULL
+     GROUP BY 1, c.channel, c.kind, 5, c.attempts > 1
+),
+noted AS (
+    INSERT INTO alerts_engine_attempts (
+           delivery_id,  -- there: digest_id,
+           attempt, begun_at, known_at, outcome, error, provider, run_id)
+    SELECT c.id, c.attempts, c.send_started_at, coalesce($2::timestamptz, now()), c.outcome, c.last_error, c.sent_by, $1
+      FROM settled AS c
+     WHERE c.outcome <> 'skipped'
+       AND NOT (c.outcome = 'sent' AND c.attempts = 1)
+)
+SELECT c.id::int8 AS id FROM settled AS c;
 
 -- name: uncertain_deliveries
 -- also: uncertain_digests for user_alert_digests
@@ -407,7 +473,7 @@ SELECT q.id, q.attempts, q.created_at, q.uncertain_since, q.sent_by, q.body_dige
 -- locks: the rows
 -- again: safe; guarded by the state
 WITH answers AS (
-    SELECT a.id, a.attempts, a.provider_message_id, a.accepted_at, r.channel,
+    SELECT a.id, a.attempts, a.provider_message_id, a.accepted_at, r.channel, r.sent_by,
            CASE WHEN a.found THEN 'sent'
                 WHEN NOT a.found AND r.attempts < $7 THEN 'again'
                 WHEN NOT a.found THEN 'not_sent'
@@ -418,29 +484,57 @@ WITH answers AS (
       FROM unnest($2::int8[], $3::int4[], $4::bool[], $5::text[], $6::timestamptz[])
            AS a(id, attempts, found, provider_message_id, accepted_at)
       JOIN /* TABLE */ user_alert_deliveries AS r ON r.id = a.id
+),
+resolved AS (
+    UPDATE /* TABLE */ user_alert_deliveries AS r
+       SET status = CASE WHEN a.verdict = 'sent' THEN 'sent'
+                         WHEN a.verdict IN ('not_sent', 'give_up', 'exhausted') THEN 'failed'
+                         ELSE 'queued' END,
+           sent_at = CASE WHEN a.verdict = 'sent' THEN coalesce(a.accepted_at, $1::timestamptz, now()) END,
+           provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
+           last_error = CASE WHEN a.verdict = 'sent' THEN NULL
+                             WHEN a.verdict IN ('give_up', 'exhausted') THEN 'send_uncertain'
+                             ELSE r.last_error END,
+           failure_kind = CASE WHEN a.verdict = 'sent' THEN NULL
+                               WHEN a.verdict = 'give_up' THEN 'permanent'
+                               ELSE r.failure_kind END,
+           next_retry_at = CASE WHEN a.verdict IN ('again', 'repeat') THEN coalesce($1::timestamptz, now())
+                                WHEN a.verdict = 'later' THEN coalesce($1::timestamptz, now()) + $8::interval END,
+           uncertain_since = CASE WHEN a.verdict IN ('later', 'repeat') THEN r.uncertain_since END,
+           ended_at = CASE WHEN a.verdict IN ('sent', 'not_sent', 'give_up', 'exhausted')
+                           THEN coalesce($1::timestamptz, now()) END,
+           sent_by = CASE WHEN a.verdict = 'repeat' THEN NULL ELSE r.sent_by END
+      FROM answers AS a
+     WHERE r.id = a.id
+       AND r.attempts = a.attempts
+       AND r.status = 'queued'
+       AND r.uncertain_since IS NOT NULL
+    RETURNING r.id, r.channel, r.status, r.attempts, r.last_error, r.send_started_at, a.sent_by, a.verdict
+              , r.delivery_kind AS kind  -- there: , 'digest' AS kind
+),
+counted AS (
+    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)
+    SELECT date_trunc('hour', coalesce($1::timestamptz, now()), 'UTC'),
+           'deliveries',  -- there: 'digests',
+           c.channel, c.kind, c.status, c.attempts > 1, count(*)
+      FROM resolved AS c
+     WHERE c.status <> 'queued'
+     GROUP BY c.channel, c.kind, c.status, c.attempts > 1
+),
+-- That it is asked again later says nothing about the attempt.
+noted AS (
+    INSERT INTO alerts_engine_attempts (
+           delivery_id,  -- there: digest_id,
+           attempt, begun_at, known_at, outcome, error, provider)
+    SELECT c.id, c.attempts, c.send_started_at, coalesce($1::timestamptz, now()),
+           CASE c.verdict WHEN 'sent' THEN 'found'
+                          WHEN 'again' THEN 'not_found'
+                          WHEN 'not_sent' THEN 'not_found'
+                          ELSE 'nobody_can_tell' END, c.last_error, c.sent_by
+      FROM resolved AS c
+     WHERE c.verdict <> 'later'
 )
-UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET status = CASE WHEN a.verdict = 'sent' THEN 'sent'
-                     WHEN a.verdict IN ('not_sent', 'give_up', 'exhausted') THEN 'failed'
-                     ELSE 'queued' END,
-       sent_at = CASE WHEN a.verdict = 'sent' THEN coalesce(a.accepted_at, $1::timestamptz, now()) END,
-       provider_message_id = coalesce(a.provider_message_id, r.provider_message_id),
-       last_error = CASE WHEN a.verdict = 'sent' THEN NULL
-                         WHEN a.verdict IN ('give_up', 'exhausted') THEN 'send_uncertain'
-                         ELSE r.last_error END,
-       failure_kind = CASE WHEN a.verdict = 'sent' THEN NULL
-                           WHEN a.verdict = 'give_up' THEN 'permanent'
-                           ELSE r.failure_kind END,
-       next_retry_at = CASE WHEN a.verdict IN ('again', 'repeat') THEN coalesce($1::timestamptz, now())
-                            WHEN a.verdict = 'later' THEN coalesce($1::timestamptz, now()) + $8::interval END,
-       uncertain_since = CASE WHEN a.verdict IN ('later', 'repeat') THEN r.uncertain_since END,
-       sent_by = CASE WHEN a.verdict = 'repeat' THEN NULL ELSE r.sent_by END
-  FROM answers AS a
- WHERE r.id = a.id
-   AND r.attempts = a.attempts
-   AND r.status = 'queued'
-   AND r.uncertain_since IS NOT NULL
-RETURNING r.id::int8 AS id, a.verdict, r.last_error;
+SELECT c.id::int8 AS id, c.verdict, c.last_error FROM resolved AS c;
 
 -- name: release_deliveries
 -- also: release_digests for user_alert_digests
@@ -520,3 +614,43 @@ SELECT j.kind, j.channel, j.state, count(*) AS count,
   FROM judged AS j
  GROUP BY j.kind, j.channel, j.state
  ORDER BY j.kind, j.channel, j.state;
+
+-- name: fold_outcomes
+-- Add up what was counted since the last time: a row for each hour, after a while for each day. Whoever looks meanwhile
+-- sees the same sums before and after.
+--   $1 days_from timestamptz    hours before this become days
+-- returns: nothing
+-- locks: the rows it adds up (skip locked)
+-- again: safe; what is folded stays so
+WITH loose AS MATERIALIZED (
+    SELECT o.id, o.hour
+      FROM alerts_engine_outcomes AS o
+     WHERE o.span = 'batch'
+       FOR UPDATE SKIP LOCKED
+),
+their_hours AS MATERIALIZED (
+    SELECT o.id
+      FROM alerts_engine_outcomes AS o
+     WHERE o.span = 'hour'
+       AND o.hour = ANY (ARRAY(SELECT DISTINCT l.hour FROM loose AS l))
+       FOR UPDATE SKIP LOCKED
+),
+old AS MATERIALIZED (
+    SELECT o.id
+      FROM alerts_engine_outcomes AS o
+     WHERE o.span = 'hour'
+       AND o.hour < date_trunc('day', $1::timestamptz, 'UTC')
+       FOR UPDATE SKIP LOCKED
+),
+gone AS (
+    DELETE FROM alerts_engine_outcomes AS o
+     WHERE o.id = ANY (ARRAY(SELECT id FROM loose UNION SELECT id FROM their_hours UNION SELECT id FROM old))
+    RETURNING o.hour < date_trunc('day', $1::timestamptz, 'UTC') AS is_old, o.hour, o.source, o.channel, o.kind,
+              o.outcome, o.retried, o.made, o.undone
+)
+INSERT INTO alerts_engine_outcomes (span, hour, source, channel, kind, outcome, retried, made, undone)
+SELECT CASE WHEN g.is_old THEN 'day' ELSE 'hour' END,
+       CASE WHEN g.is_old THEN date_trunc('day', g.hour, 'UTC') ELSE g.hour END,
+       g.source, g.channel, g.kind, g.outcome, g.retried, sum(g.made), sum(g.undone)
+  FROM gone AS g
+ GROUP BY 1, 2, g.source, g.channel, g.kind, g.outcome, g.retried;

@@ -13,6 +13,7 @@ from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.channel_sender import ChannelSender
 from alerts_engine.phases.send.claims import SOURCES, SourceName
 from alerts_engine.phases.send.event_cache import EventCache
+from alerts_engine.phases.send.folding import fold, fold_on
 from alerts_engine.phases.send.limits import Budget, SendState
 from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
@@ -39,6 +40,7 @@ async def send(context: PhaseContext, counts: SendCounts, transports: Transports
     await _reclaim(context, counts, transports)
     await _skip_unconfigured(context, counts, transports)
     problems = await _send_on_all_channels(context, counts, transports)
+    await fold(context)
     problems[:0] = [f"channel {channel} is down: {cause}" for channel, cause in sorted(counts.channels_down.items())]
     try:
         context.check_lock()
@@ -111,6 +113,7 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     open_channels = [a for channel, a in transports.adapters.items() if channel not in settings.channels_paused]
     resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in open_channels]
     waker = asyncio.create_task(_wake_when_stopping(context, state))
+    folding = asyncio.create_task(fold_on(context))
     try:
         senders = [ChannelSender(state, writer, adapter) for adapter in open_channels]
         results = await _together([*senders, *resolvers])
@@ -118,6 +121,8 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
             results += await _together([ChannelSender(state, writer, adapter) for adapter in open_channels])
     finally:
         waker.cancel()
+        folding.cancel()
+        await asyncio.gather(folding, return_exceptions=True)
         state.problems += await _close(writer, context)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, AlertsEngineError):

@@ -1,0 +1,23 @@
+-- transactional: false
+--
+-- What is wrong now, by when it went wrong: few rows of many (SPEC O-5, O-6).
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS user_alert_deliveries_failed_idx
+    ON user_alert_deliveries (channel, ended_at, id)
+    WHERE status = 'failed';
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS user_alert_digests_failed_idx
+    ON user_alert_digests (channel, ended_at, id)
+    WHERE status = 'failed';
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS user_alert_deliveries_unconfigured_idx
+    ON user_alert_deliveries (channel, ended_at, id)
+    WHERE status = 'skipped' AND last_error = 'channel_not_configured';
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS user_alert_digests_unconfigured_idx
+    ON user_alert_digests (channel, ended_at, id)
+    WHERE status = 'skipped' AND last_error = 'channel_not_configured';
+
+-- How a phase ended the last time, and when it last succeeded, however long the history is.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS alerts_engine_run_items_newest_idx
+    ON alerts_engine_run_items (phase, status, started_at DESC);

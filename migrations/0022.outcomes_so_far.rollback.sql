@@ -1,0 +1,1 @@
+DELETE FROM alerts_engine_outcomes;
