@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         StatementTimeoutError,
         TemplateError,
     )
+    from alerts_engine.operations.causes import FailureState
+    from alerts_engine.operations.delivery_life import Life, LifeDigest, LifeEvent, LifeRow, LifeStep, Step
+    from alerts_engine.operations.diagnosis import HealthStatus, Problem, Severity, Thresholds
     from alerts_engine.operations.explain import (
         Condition,
         Decision,
@@ -40,9 +43,12 @@ if TYPE_CHECKING:
         PreferenceRow,
         Verdict,
     )
+    from alerts_engine.operations.failures import FailedRow, FailureCause, FailureReport
+    from alerts_engine.operations.health import HealthReport, LastRun, OutcomeCounts
     from alerts_engine.operations.preview import Previewed, PreviewKind
     from alerts_engine.operations.prune import Pruned
     from alerts_engine.operations.publish import Published
+    from alerts_engine.operations.retry_failed import RetriedFailed, RetriedRows, RetryReason
     from alerts_engine.operations.rule_trial import RuleTrial, TriedEvent
     from alerts_engine.operations.runs import RecordedPhase, RecordedRun, RunName
     from alerts_engine.operations.summary import QueueState
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
     from alerts_engine.phases.fan_out import FanOutCounts
     from alerts_engine.phases.generate import GenerateCounts, RuleCounts
     from alerts_engine.phases.new_event import NewEvent
+    from alerts_engine.phases.send.claims import SourceName
     from alerts_engine.phases.send.counts import ChannelCounts, DigestSendCounts, SendCounts
     from alerts_engine.reports import PhaseReport, PhaseSkip, RunReport, RunStatus, to_json
     from alerts_engine.settings import Origin, PlanQuota, Settings, load_settings
@@ -103,16 +110,29 @@ _HOMES = {
     "Explanation": "operations.explain",
     "Facts": "operations.explain",
     "Failed": "types",
+    "FailedRow": "operations.failures",
+    "FailureCause": "operations.failures",
     "FailureKind": "types",
+    "FailureReport": "operations.failures",
+    "FailureState": "operations.causes",
     "FanOutCounts": "phases.fan_out",
     "GenerateCounts": "phases.generate",
+    "HealthReport": "operations.health",
+    "HealthStatus": "operations.diagnosis",
     "Kind": "types",
+    "LastRun": "operations.health",
+    "Life": "operations.delivery_life",
+    "LifeDigest": "operations.delivery_life",
+    "LifeEvent": "operations.delivery_life",
+    "LifeRow": "operations.delivery_life",
+    "LifeStep": "operations.delivery_life",
     "LockLostError": "errors",
     "LockTimeoutError": "errors",
     "NewEvent": "phases.new_event",
     "NotFoundError": "errors",
     "NotOpenError": "errors",
     "Origin": "settings",
+    "OutcomeCounts": "operations.health",
     "Period": "types",
     "Phase": "types",
     "PhaseError": "errors",
@@ -124,6 +144,7 @@ _HOMES = {
     "PreferenceRow": "operations.explain",
     "PreviewKind": "operations.preview",
     "Previewed": "operations.preview",
+    "Problem": "operations.diagnosis",
     "Progress": "phases.context",
     "Pruned": "operations.prune",
     "Published": "operations.publish",
@@ -131,7 +152,10 @@ _HOMES = {
     "RecordedPhase": "operations.runs",
     "RecordedRun": "operations.runs",
     "Refusal": "types",
+    "RetriedFailed": "operations.retry_failed",
+    "RetriedRows": "operations.retry_failed",
     "Retry": "types",
+    "RetryReason": "operations.retry_failed",
     "RuleCounts": "phases.generate",
     "RuleError": "errors",
     "RuleFile": "statements",
@@ -146,12 +170,16 @@ _HOMES = {
     "SettingProblem": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
+    "Severity": "operations.diagnosis",
     "SkipReason": "types",
     "Skipped": "types",
+    "SourceName": "phases.send.claims",
     "StatementError": "errors",
     "StatementTimeoutError": "errors",
     "Status": "types",
+    "Step": "operations.delivery_life",
     "TemplateError": "errors",
+    "Thresholds": "operations.diagnosis",
     "TriedEvent": "operations.rule_trial",
     "Uncertain": "types",
     "Verdict": "operations.explain",
@@ -184,16 +212,29 @@ __all__ = [
     "Explanation",
     "Facts",
     "Failed",
+    "FailedRow",
+    "FailureCause",
     "FailureKind",
+    "FailureReport",
+    "FailureState",
     "FanOutCounts",
     "GenerateCounts",
+    "HealthReport",
+    "HealthStatus",
     "Kind",
+    "LastRun",
+    "Life",
+    "LifeDigest",
+    "LifeEvent",
+    "LifeRow",
+    "LifeStep",
     "LockLostError",
     "LockTimeoutError",
     "NewEvent",
     "NotFoundError",
     "NotOpenError",
     "Origin",
+    "OutcomeCounts",
     "Period",
     "Phase",
     "PhaseError",
@@ -205,6 +246,7 @@ __all__ = [
     "PreferenceRow",
     "PreviewKind",
     "Previewed",
+    "Problem",
     "Progress",
     "Pruned",
     "Published",
@@ -212,7 +254,10 @@ __all__ = [
     "RecordedPhase",
     "RecordedRun",
     "Refusal",
+    "RetriedFailed",
+    "RetriedRows",
     "Retry",
+    "RetryReason",
     "RuleCounts",
     "RuleError",
     "RuleFile",
@@ -227,12 +272,16 @@ __all__ = [
     "SettingProblem",
     "Settings",
     "SettingsError",
+    "Severity",
     "SkipReason",
     "Skipped",
+    "SourceName",
     "StatementError",
     "StatementTimeoutError",
     "Status",
+    "Step",
     "TemplateError",
+    "Thresholds",
     "TriedEvent",
     "Uncertain",
     "Verdict",

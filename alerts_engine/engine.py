@@ -24,14 +24,19 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from alerts_engine.database import Connection, Pool
+    from alerts_engine.operations.delivery_life import Life
     from alerts_engine.operations.explain import Explanation
+    from alerts_engine.operations.failures import FailureReport
+    from alerts_engine.operations.health import HealthReport
     from alerts_engine.operations.preview import Previewed, PreviewKind
     from alerts_engine.operations.prune import Pruned
     from alerts_engine.operations.publish import Published, Publisher
+    from alerts_engine.operations.retry_failed import RetriedFailed, RetryReason
     from alerts_engine.operations.rule_trial import RuleTrial
     from alerts_engine.operations.runs import RecordedRun, RunName
     from alerts_engine.operations.summary import QueueState
     from alerts_engine.phases.new_event import NewEvent
+    from alerts_engine.phases.send.claims import SourceName
     from alerts_engine.reports import RunReport
     from alerts_engine.statements import RuleFile
     from alerts_engine.types import SendOutcome
@@ -263,6 +268,35 @@ class AlertsEngine:
             progress=self._progress,
         )
 
+    async def retry_failed(
+        self,
+        kind: SourceName,
+        since_hours: float,
+        *,
+        reset_attempts: bool = False,
+        reason: RetryReason | None = None,
+        cause: str | None = None,
+        channel: str | None = None,
+        dry_run: bool = False,
+        stopping: asyncio.Event | None = None,
+    ) -> RetriedFailed:
+        """Queue rows anew that failed within the last hours, where trying again can help (SPEC O-5).
+
+        ``reset_attempts`` takes those too that used up their attempts. ``reason`` takes what was skipped for want of
+        credentials instead. ``cause`` (a code) and ``channel`` narrow it. Twice is once; a sender may be at work.
+        Raises :class:`SettingsError` for an argument that cannot be.
+
+        >>> run(engine.retry_failed(SourceName.DELIVERIES, since_hours=24, dry_run=True)).count
+        0
+        """
+        from alerts_engine.operations.retry_failed import retry_failed
+
+        now = await database_now(self.database)
+        return await retry_failed(
+            self.database, self.settings, now, kind=kind, since_hours=since_hours, reset_attempts=reset_attempts,
+            reason=reason, cause=cause, channel=channel, dry_run=dry_run, stopping=stopping,
+        )  # fmt: skip
+
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def explain(self, user_id: int, event_id: int | None = None) -> list[Explanation]:
@@ -334,6 +368,77 @@ class AlertsEngine:
         from alerts_engine.operations.runs import named_run
 
         return await named_run(self.database, name)
+
+    async def health(self) -> HealthReport:
+        """How the engine is: what it did, what waits, and what is wrong (SPEC O-4).
+
+        It is quick however many deliveries there have been; its ``status`` follows from its ``problems``.
+
+        >>> report = run(engine.run())
+        >>> found = run(engine.health())
+        >>> print(found.status, found.deliveries["24h"]["email"]["instant"].sent, found.last_run.status)
+        ok 1 success
+        """
+        from alerts_engine.operations.health import health
+
+        return await health(self.database, self.settings, await database_now(self.database))
+
+    async def failures(
+        self,
+        *,
+        since_hours: float = 24,
+        channel: str | None = None,
+        cause: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> FailureReport:
+        """What is wrong now, by cause: since when, whom it touches, and what helps (SPEC O-6).
+
+        ``cause`` (a code) lists its rows as well, ``limit`` of each kind and page; ``cursor`` is what the page before
+        gave. Raises :class:`SettingsError` for an argument that cannot be.
+
+        >>> run(engine.failures(channel="email")).causes
+        ()
+        """
+        from alerts_engine.operations.failures import failures
+
+        now = await database_now(self.database)
+        return await failures(
+            self.database, self.settings, now,
+            since_hours=since_hours, channel=channel, cause=cause, limit=limit, cursor=cursor,
+        )  # fmt: skip
+
+    async def delivery_life(self, delivery_id: int) -> Life:
+        """What became of a delivery: created, each attempt and what came of it, its end. Raises :class:`NotFoundError`.
+
+        >>> report = run(engine.run())
+        >>> [str(step.step) for step in run(engine.delivery_life(1)).steps]
+        ['event', 'created', 'begun', 'sent']
+        """
+        from alerts_engine.operations.delivery_life import delivery_life
+
+        return await delivery_life(self.database, self.settings, delivery_id)
+
+    async def digest_life(self, digest_id: int) -> Life:
+        """The same of a digest. Raises :class:`NotFoundError`.
+
+        >>> run(engine.digest_life(1))
+        Traceback (most recent call last):
+        alerts_engine.errors.NotFoundError: there is no digest 1: alerts-engine failures and explain name some
+        """
+        from alerts_engine.operations.delivery_life import digest_life
+
+        return await digest_life(self.database, self.settings, digest_id)
+
+    async def metrics(self) -> str:
+        """What Prometheus reads (SPEC P-5).
+
+        >>> [line for line in run(engine.metrics()).splitlines() if line.startswith("alerts_engine_events_waiting")]
+        ['alerts_engine_events_waiting 1.0']
+        """
+        from alerts_engine.operations.metrics import metrics
+
+        return await metrics(self.database, self.settings, await database_now(self.database))
 
     async def queue_state(self) -> QueueState:
         """What waits now: for how long the oldest that is due, and how many digests (SPEC R-4).

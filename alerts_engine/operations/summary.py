@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alerts_engine.channels import channels
+from alerts_engine.operations.due import longest, oldest_due
+from alerts_engine.phases.one_page import Count
 from alerts_engine.statements import statement
 
 if TYPE_CHECKING:
@@ -57,12 +59,17 @@ class RunSummary:
     """``None`` where the database could not be asked."""
 
 
-queue_state_now = statement("summary", "queue_state", QueueState)
+digests_queued = statement("summary", "digests_queued", Count)
 
 
 async def queue_state(database: Database, now: datetime) -> QueueState:
     """What waits, on every channel that there is."""
-    return await database.row(queue_state_now, channels=list(channels()), now=now)
+    names = list(channels())
+    due = await oldest_due(database, names, now)
+    waiting = await database.row(digests_queued, channels=names)
+    return QueueState(
+        longest(one.delivery_minutes for one in due), longest(one.digest_minutes for one in due), waiting.count
+    )
 
 
 def summary_of_report(report: RunReport, phase: Phase, git_sha: str | None, queue: QueueState | None) -> RunSummary:

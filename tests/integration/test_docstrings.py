@@ -15,7 +15,17 @@ import pytest
 from structlog.testing import capture_logs
 
 import alerts_engine
-from alerts_engine import AlertsEngine, NewEvent, Phase, RunName, SendCounts, SendOutcome, load_settings, testing
+from alerts_engine import (
+    AlertsEngine,
+    NewEvent,
+    Phase,
+    RunName,
+    SendCounts,
+    SendOutcome,
+    SourceName,
+    load_settings,
+    testing,
+)  # fmt: skip
 from alerts_engine.operations.preview import PreviewKind
 from alerts_engine.statements import read_rule
 
@@ -89,6 +99,7 @@ def test_the_example_does_what_it_shows(  # noqa: PLR0917 - fixtures
         found = SHOWN[name]
         found.globs = {
             "AlertsEngine": AlertsEngine, "NewEvent": NewEvent, "Phase": Phase, "PreviewKind": PreviewKind,
+            "SourceName": SourceName,
             "RunName": RunName, "SendCounts": SendCounts, "SendOutcome": SendOutcome, "UUID": UUID,
             "database": alerts_database, "engine": alerts_engine,
             "event": NewEvent(**EVENT, headline="Freeport is down", event_fingerprint="outage:freeport"),
