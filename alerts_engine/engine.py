@@ -313,6 +313,18 @@ class AlertsEngine:
         now = await database_now(self.database)
         return await explain(self.database, self.settings, user_id=user_id, event_id=event_id, now=now)
 
+    async def user_named(self, name: str) -> int:
+        """The id of a user, by id, email address (in any letter case), phone number or chat id.
+
+        Raises :class:`NotFoundError`, or :class:`AmbiguousError`, which lists the ids.
+
+        >>> run(engine.user_named("A@Example.com"))
+        1
+        """
+        from alerts_engine.operations.users import user_named
+
+        return await user_named(self.database, name)
+
     async def preview(self, kind: PreviewKind, row_id: int) -> Previewed:
         """What the message of a delivery, a digest or an event is made of. Raises :class:`NotFoundError`.
 

@@ -7,6 +7,22 @@
 -- again: safe; reads only
 SELECT u.id::int8 AS id, u.email_verified IS NOT FALSE AS considered FROM users AS u WHERE u.id = $1::int8;
 
+-- name: users_of_address
+-- Who can be reached at an address: email in any letter case, a phone number however it is written, a chat id.
+--   $1 address text
+--   $2 most    int8
+-- returns: UserId, many
+-- again: safe; reads only
+SELECT DISTINCT a.user_id::int8 AS id
+  FROM alert_destinations() AS a
+ WHERE CASE a.channel WHEN 'email' THEN lower(a.destination) = lower($1)
+                      WHEN 'sms' THEN $1 ~ '[0-9]'
+                                      AND regexp_replace(a.destination, '[^0-9+]', '', 'g')
+                                          = regexp_replace($1, '[^0-9+]', '', 'g')
+                      ELSE a.destination = $1 END
+ ORDER BY id
+ LIMIT $2;
+
 -- name: explained_events
 -- The events asked for, or the newest ones, and when their fan-out reached this user.
 --   $1 event_ids    int8[]   NULL: the newest

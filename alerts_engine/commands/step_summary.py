@@ -10,6 +10,7 @@ import structlog
 from alerts_engine.commands.tables.counts import PHASE_NAMES, stop_of, words_of
 from alerts_engine.commands.tables.runs import WHO, trouble_text
 from alerts_engine.commands.tables.words import duration_text, many, moment_text
+from alerts_engine.operations.diagnosis import HealthStatus, Severity
 from alerts_engine.plain_text import visible
 from alerts_engine.reports import RunStatus
 from alerts_engine.types import Phase
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from alerts_engine.operations.findings import Findings
+    from alerts_engine.operations.health import HealthReport
     from alerts_engine.operations.summary import QueueState, RunSummary
     from alerts_engine.settings import Settings
 
@@ -60,6 +62,14 @@ def preflight_markdown(findings: Findings) -> str | None:
     lines += [f"- ⚠️ {escaped(warning)}" for warning in findings.warnings]
     mark = _MARKS["success" if findings.ok else "failed"]
     return "\n".join((f"### {mark} preflight", "", *lines, "")) if lines else None
+
+
+def health_markdown(report: HealthReport) -> str:
+    """The problems of a health report, each with the command that helps."""
+    marks = {Severity.FAILING: "❌", Severity.DEGRADED: "⚠️", Severity.NOTE: "ℹ️"}
+    lines = [f"- {marks[one.severity]} {escaped(one.message)}: `{one.command}`" for one in report.problems]
+    mark = {HealthStatus.OK: "✅", HealthStatus.DEGRADED: "⚠️", HealthStatus.FAILING: "❌"}[report.status]
+    return "\n".join((f"### {mark} health: {report.status}", "", *lines, ""))
 
 
 def append_step_summary(markdown: str, settings: Settings) -> None:

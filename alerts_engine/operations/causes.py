@@ -34,10 +34,12 @@ class Cause:
     pattern: re.Pattern[str]
     meaning: str
     advice: str
+    only_permanent: bool = False
+    """It speaks of rows that failed for good."""
 
 
-def _cause(codes: str, pattern: str, meaning: str, advice: str) -> Cause:
-    return Cause(codes, re.compile(pattern), meaning, advice)
+def _cause(codes: str, pattern: str, meaning: str, advice: str, *, only_permanent: bool = False) -> Cause:
+    return Cause(codes, re.compile(pattern), meaning, advice, only_permanent)
 
 
 CAUSES: tuple[Cause, ...] = (
@@ -73,11 +75,6 @@ CAUSES: tuple[Cause, ...] = (
         "set the channel's ALERTS_RATE_LIMIT_…_PER_MINUTE to what the account allows",
     ),
     _cause(
-        "…_408, …_425, …_5xx", r"\w+_(?:408|425|5\d\d)|resend_(?:application|internal_server)_error",
-        "the provider has trouble of its own",
-        "look at its status page; what waits is tried again by itself",
-    ),
-    _cause(
         "twilio_21610", r"twilio_21610",
         "the reader answered STOP",
         "nothing: the reader has to answer START to get messages again",
@@ -91,11 +88,6 @@ CAUSES: tuple[Cause, ...] = (
         "telegram_403", r"telegram_403",
         "the reader has blocked the bot, or has left the chat",
         "nothing, until the reader starts the bot again",
-    ),
-    _cause(
-        "…_400, …_422 and other refusals", r"(?:brevo|resend|telegram|twilio)_\w+",
-        "the provider refuses this message or this address",
-        "look at one of them: explain says what the user has, preview shows the message",
     ),
     _cause(
         "invalid_destination", r"invalid_destination",
@@ -122,6 +114,37 @@ CAUSES: tuple[Cause, ...] = (
         "the HTTP library could not make the request, or not read the answer",
         "look for a line break in a credential, and at the …_BASE_URL",
     ),
+    _cause(
+        "lease_expired", r"lease_expired",
+        "the process was killed, or lost, while it was being sent",
+        "nothing: the next runs find out what became of it",
+    ),
+    _cause(
+        "missing_destination", r"missing_destination",
+        "the user has no address for this channel",
+        "nothing: the next alert after the user gives one is sent",
+    ),
+    _cause(
+        "channel_disabled", r"channel_disabled",
+        "the user has switched the channel off",
+        "nothing",
+    ),
+    _cause(
+        "batched_into_digest, empty_digest", r"batched_into_digest|empty_digest",
+        "it is sent with its digest; a digest without any is not sent",
+        "nothing",
+    ),
+    _cause(
+        "other codes of a provider, failed for good", r"[a-z.]+_\w+",
+        "the provider refuses this message or this address",
+        "look at one of them: explain says what the user has, preview shows the message",
+        only_permanent=True,
+    ),
+    _cause(
+        "other codes of a provider, tried again", r"[a-z.]+_\w+",
+        "the provider has trouble of its own",
+        "look at its status page; what waits is tried again by itself",
+    ),
 )  # fmt: skip
 """The first that fits."""
 
@@ -130,9 +153,10 @@ UNKNOWN = Cause(
 )
 
 
-def cause_of(code: str) -> Cause:
-    """What is known of ``code``."""
-    return next((cause for cause in CAUSES if cause.pattern.fullmatch(code)), UNKNOWN)
+def cause_of(code: str, *, is_permanent: bool) -> Cause:
+    """What is known of ``code`` of a row that failed for good, or did not."""
+    known = (cause for cause in CAUSES if is_permanent or not cause.only_permanent)
+    return next((cause for cause in known if cause.pattern.fullmatch(code)), UNKNOWN)
 
 
 def command_for(state: FailureState, channel: str, kind: str, sample_id: int | None) -> str:

@@ -293,7 +293,7 @@ def _queued(row: LifeRow, settings: Settings) -> str:
 
 
 def _failed(row: LifeRow) -> str:
-    cause = cause_of(row.last_error or "")
+    cause = cause_of(row.last_error or "", is_permanent=row.failure_kind is FailureKind.PERMANENT)
     if row.failure_kind is FailureKind.TRANSIENT:
         return f"nothing by itself ({cause.meaning}): alerts-engine retry-failed takes it up"
     return f"nothing: {cause.meaning}; {cause.advice}"

@@ -161,7 +161,7 @@ def _channels(channel: str | None) -> list[str]:
 
 
 def _cause(row: CauseRow) -> FailureCause:
-    known = cause_of(row.code)
+    known = cause_of(row.code, is_permanent=row.state is FailureState.PERMANENT)
     return FailureCause(
         kind=row.kind, channel=row.channel, code=row.code, state=row.state, count=row.count, users=row.users,
         since=row.since, newest_at=row.newest_at, newest_user_ids=_newest(row.user_ids), sample_id=row.sample_id,
@@ -172,7 +172,7 @@ def _cause(row: CauseRow) -> FailureCause:
 
 async def _down(database: Database, row: ChannelDownRow, now: datetime) -> FailureCause:
     waiting = await database.row(waiting_on_channel, channel=row.channel, now=now, most=_MOST_WAITING)
-    known = cause_of(row.cause)
+    known = cause_of(row.cause, is_permanent=False)
     return FailureCause(
         kind="delivery", channel=row.channel, code=row.cause, state=FailureState.CHANNEL_DOWN, count=waiting.count,
         users=waiting.users, since=row.since, newest_at=waiting.newest_at,

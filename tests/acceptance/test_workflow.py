@@ -54,7 +54,9 @@ def test_every_setting_reaches_the_engine_under_its_name():
     secret = {
         variable_names()[name] for name, one in Settings.model_fields.items() if "SecretStr" in str(one.annotation)
     }
-    steps = {step["name"]: step.get("env", {}) for step in JOB["steps"] if step.get("name") in {"Preflight", "Run"}}
+    steps = {
+        step["name"]: step.get("env", {}) for step in JOB["steps"] if step.get("name") in {"Preflight", "Run", "Health"}
+    }
     for env in steps.values():
         assert env == {name: f"${{{{ secrets.{name} }}}}" for name in env}
         assert set(env) == secret - ONLY_THE_APPLICATION
@@ -147,7 +149,7 @@ async def test_a_scheduled_run_sends_and_says_so(job: Job, postgresql: psycopg.C
     assert statuses(postgresql) == {"sent": 3}
     assert runs_recorded(postgresql) == [("github_actions_schedule", "all", "success")]
     assert {path.name for path in (job.workspace / "logs").iterdir()} == {
-        "install.txt", "preflight.txt", "run.json", "run.jsonl",
+        "health.txt", "install.txt", "preflight.txt", "run.json", "run.jsonl",
     }  # fmt: skip
     lines = (job.workspace / "logs" / "run.jsonl").read_text("utf-8").splitlines()
     assert {json.loads(line)["phase"] for line in lines} == {"a", "b", "d", "c"}

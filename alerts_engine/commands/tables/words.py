@@ -23,3 +23,14 @@ def moment_text(moment: datetime) -> str:
 def many(number: int, one: str, several: str | None = None) -> str:
     """``1 alert``, ``1,894 alerts``."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+_HOUR, _DAY = 60, 48 * 60
+
+
+def age_text(minutes: float) -> str:
+    """``7 min``, ``3 h 5 min``, ``4 days``."""
+    whole = max(0, round(minutes))
+    if whole < _HOUR:
+        return f"{whole} min"
+    return f"{whole // _HOUR} h {whole % _HOUR} min" if whole < _DAY else many(whole // (24 * _HOUR), "day")
