@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from alerts_engine.errors import AlertsEngineError
+from alerts_engine.errors import AlertsEngineError, LockTimeoutError, StatementTimeoutError
 from alerts_engine.locks import locked_phases
 from alerts_engine.statements import command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
     from uuid import UUID
 
     from alerts_engine.database import Database
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger("alerts_engine.history")
 
 LONGEST_SUMMARY = 2000
+_LONGEST_HOST = 255
+_MOST_WAITS = 2
+"""A history that let a run wait so often in vain is left alone until the run's end: alerts must not wait for it."""
 
 open_run = command("runs", "open_run")
+enter_phase = command("runs", "enter_phase")
 record_phase = command("runs", "record_phase")
 close_run = command("runs", "close_run")
 close_interrupted = command("runs", "close_interrupted")
@@ -44,10 +50,11 @@ class History:
         self._database = database
         self._run_id = run_id
         self._settings = settings
+        self._waits = 0
 
     async def open(self, phase: Phase, *, dry_run: bool) -> None:
         """The run begins; runs whose process is gone are closed on the way."""
-        await _or_warn("close_interrupted", self._close_interrupted())
+        await self._or_warn("close_interrupted", self._close_interrupted())
         opening = self._database.run(
             open_run,
             run_id=self._run_id,
@@ -55,8 +62,14 @@ class History:
             phase=phase,
             git_sha=self._settings.github_sha,
             dry_run=dry_run,
+            host=socket.gethostname()[:_LONGEST_HOST],
+            pid=os.getpid(),
         )
-        await _or_warn("open_run", opening)
+        await self._or_warn("open_run", opening)
+
+    async def enter(self, phase: Phase) -> None:
+        """The run has the lock of a phase, and begins it."""
+        await self._or_warn("enter_phase", self._database.run(enter_phase, run_id=self._run_id, phase=phase))
 
     async def phase(self, report: PhaseReport) -> None:
         """One phase has ended."""
@@ -71,7 +84,7 @@ class History:
             counts=report.counts,
             error_summary=_summary(report.error or report.reason),
         )
-        await _or_warn("record_phase", recording)
+        await self._or_warn("record_phase", recording)
 
     async def close(self, report: RunReport, error: str) -> None:
         """The run has ended; ``error`` says why where no phase does."""
@@ -83,7 +96,18 @@ class History:
             counts=_counts(report),
             error_summary=_summary(report.error or error or None),
         )
-        await _or_warn("close_run", closing)
+        self._waits = 0
+        await self._or_warn("close_run", closing)
+
+    async def _or_warn(self, what: str, writing: Coroutine[Any, Any, None]) -> None:
+        if self._waits >= _MOST_WAITS:
+            writing.close()
+            return
+        try:
+            await writing
+        except AlertsEngineError as error:
+            self._waits += isinstance(error, LockTimeoutError | StatementTimeoutError)
+            log.warning("history_not_written", what=what, error=str(error))
 
     async def _close_interrupted(self) -> None:
         lease = timedelta(seconds=self._settings.send_lease_seconds)
@@ -100,10 +124,3 @@ def _counts(report: RunReport) -> dict[str, Any]:
 def _summary(text: str | None) -> str | None:
     """An error text as history keeps it (SPEC O-1)."""
     return None if text is None else text[:LONGEST_SUMMARY]
-
-
-async def _or_warn(what: str, writing: Awaitable[None]) -> None:
-    try:
-        await writing
-    except AlertsEngineError as error:
-        log.warning("history_not_written", what=what, error=str(error))

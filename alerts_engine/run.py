@@ -178,6 +178,7 @@ class Run:
         started_at = await database_now(self._database)
         if lock is None:
             return PhaseReport.of(phase, started_at, started_at, locked=False, reason=PhaseSkip.LOCK_NOT_ACQUIRED)
+        await self._record.enter(phase)
         context = self._context(database, lock, started_at)
         counts, work = await self._work_of(phase, context)
         error = None

@@ -47,6 +47,10 @@ class RunRecord:
         """There is: the history has it from now on."""
         await self._history.open(requested, dry_run=self._dry_run)
 
+    async def enter(self, phase: Phase) -> None:
+        """The run has the lock of ``phase``, and begins it."""
+        await self._history.enter(phase)
+
     async def add(self, report: PhaseReport) -> None:
         """A phase has ended: into the run's report, the history, and one log line with the counts."""
         self.phases.append(report)

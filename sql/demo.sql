@@ -25,7 +25,7 @@ TRUNCATE users, user_plans, user_alert_prefs, user_alert_quotas, user_notificati
          user_alert_destinations, user_alert_stops, alert_consents,
          events, risk_events, risk_indices, asset_risk,
          alert_events, user_alert_deliveries, user_alert_digests, user_alert_digest_items,
-         alerts_engine_runs, alerts_engine_run_items
+         alerts_engine_runs, alerts_engine_run_items, alerts_engine_outcomes, alerts_engine_attempts
  RESTART IDENTITY;
 
 -- name: add_audience

@@ -19,10 +19,20 @@ SELECT clock_timestamp() AS now;
 --   $3 phase        text
 --   $4 git_sha      text
 --   $5 dry_run      bool
+--   $6 host         text
+--   $7 pid          int4
 -- returns: nothing
--- limit: 20 s
-INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status, git_sha, dry_run)
-VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
+-- limit: 10 s
+INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, status, git_sha, dry_run, host, pid)
+VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5, $6, $7);
+
+-- name: enter_phase
+-- A run has the lock of a phase, and begins it.
+--   $1 run_id uuid
+--   $2 phase  text
+-- returns: nothing
+-- limit: 10 s
+UPDATE alerts_engine_runs SET at_phase = $2 WHERE run_id = $1;
 
 -- name: record_phase
 -- A phase of a run has ended.
@@ -35,7 +45,7 @@ VALUES ($1, $2, $3, clock_timestamp(), 'running', $4, $5);
 --   $7 counts        json_text
 --   $8 error_summary text
 -- returns: nothing
--- limit: 20 s
+-- limit: 10 s
 INSERT INTO alerts_engine_run_items
        (run_id, phase, status, started_at, finished_at, duration_ms, counts, error_summary)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8);
@@ -48,9 +58,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8);
 --   $4 counts        json_text
 --   $5 error_summary text
 -- returns: nothing
--- limit: 20 s
+-- limit: 10 s
 UPDATE alerts_engine_runs
-   SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4::text::jsonb, error_summary = $5
+   SET finished_at = clock_timestamp(), status = $2, duration_ms = $3, counts = $4::text::jsonb, error_summary = $5,
+       at_phase = NULL
  WHERE run_id = $1;
 
 -- name: close_interrupted
@@ -58,7 +69,7 @@ UPDATE alerts_engine_runs
 --   $1 lease         interval
 --   $2 locked_phases text[]
 -- returns: nothing
--- limit: 20 s
+-- limit: 10 s
 UPDATE alerts_engine_runs
    SET finished_at = clock_timestamp(), status = 'failed', error_summary = 'interrupted'
  WHERE status = 'running'
@@ -71,7 +82,7 @@ UPDATE alerts_engine_runs
 --   $1 most int8
 -- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status,
-       r.counts::text, r.error_summary, r.git_sha, r.dry_run
+       r.counts::text, r.error_summary, r.git_sha, r.dry_run, r.host, r.pid, r.at_phase
   FROM alerts_engine_runs AS r
  ORDER BY r.started_at DESC, r.id DESC
  LIMIT $1;
@@ -81,7 +92,7 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 --   $1 run_id uuid
 -- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status,
-       r.counts::text, r.error_summary, r.git_sha, r.dry_run
+       r.counts::text, r.error_summary, r.git_sha, r.dry_run, r.host, r.pid, r.at_phase
   FROM alerts_engine_runs AS r
  WHERE r.run_id = $1;
 
@@ -92,7 +103,7 @@ SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duratio
 --   $3 most  int8
 -- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status, r.counts::text,
-       r.error_summary, r.git_sha, r.dry_run
+       r.error_summary, r.git_sha, r.dry_run, r.host, r.pid, r.at_phase
   FROM alerts_engine_runs AS r
  WHERE r.run_id BETWEEN $1 AND $2
  ORDER BY r.started_at DESC, r.id DESC

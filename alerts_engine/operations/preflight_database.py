@@ -48,6 +48,8 @@ PRIVILEGES = {
     "user_alert_destinations": ("SELECT",),
     "alerts_engine_runs": ("SELECT", "INSERT", "UPDATE"),
     "alerts_engine_run_items": ("SELECT", "INSERT"),
+    "alerts_engine_outcomes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "alerts_engine_attempts": ("SELECT", "INSERT"),
     _RECORD: ("SELECT",),
 }
 """The tables of SPEC DB-5 and DB-6, and what the engine's statements need of each; a test holds it against them."""

@@ -35,6 +35,11 @@ class RunRow:
     error_summary: str | None
     git_sha: str | None
     dry_run: bool
+    host: str | None
+    """Where it runs, or ran; ``None`` of a run of an older version."""
+    pid: int | None
+    at_phase: str | None
+    """The phase that it is in, while it runs; of an interrupted run the one that it was in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import unicodedata
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,10 @@ COMMANDS = (
     ("migrate", "--check"),
     ("config", "show"),
     ("runs", "show", "last"),
+    ("health",),
+    ("failures",),
+    ("delivery", "show", "1"),
+    ("retry-failed", "--kind", "deliveries", "--since-hours", "24", "--dry-run"),
 )
 
 
@@ -169,7 +174,9 @@ async def test_runs_tells_a_killed_run_from_an_idle_one(
     await answer_of(process)
     (killed,) = await runs_of(sending)
     for run in (running, killed):
-        assert re.search(r"running since [\d-]{10} [\d:]{8} UTC so far: 1 new event; 1 event fanned out", run)
+        where = rf"on host {socket.gethostname()}, process {process.pid}, holds phase c"
+        so_far = "so far: 1 new event; 1 event fanned out"
+        assert re.search(rf"running since [\d-]{{10}} [\d:]{{8}} UTC {where} {so_far}", run)
     sandbox.faults.clear()
     postgresql.execute("UPDATE alerts_engine_runs SET started_at = now() - interval '1 day'")
     postgresql.commit()

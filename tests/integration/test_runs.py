@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from alerts_engine import AlertsEngine, Phase
+from alerts_engine import history as history_writer
 from alerts_engine.database import connect
 from alerts_engine.errors import AlertsEngineError, NotFoundError, SchemaError, SettingsError
 from alerts_engine.locks import PHASE_KEYS
@@ -20,8 +25,6 @@ from tests.support import ground
 from tests.support.world import NOW, add_event, add_news, prepared, run, settings
 
 if TYPE_CHECKING:
-    import psycopg
-
     from tests.support.sending import World
 
 
@@ -157,6 +160,61 @@ async def test_a_run_goes_on_when_its_history_cannot_be_written(db, database_url
     assert [one.counts.get("events_created") for one in report.phases] == [1, None, None, None]
     assert {line["event"] for line in logs if line["log_level"] == "warning"} == {"history_not_written"}
     assert not [line for line in logs if line["log_level"] == "error"]
+
+
+async def test_a_run_is_seen_while_it_runs(db, database_url):
+    """Since when, on which host, in which process, and which phase it holds (SPEC O-6)."""
+    add_event(db)
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(db.execute("SELECT status, host, pid, at_phase FROM alerts_engine_runs").fetchone())
+
+    async with AlertsEngine(settings(database_url), progress=look) as engine:
+        await engine.run(Phase.ALL, now=NOW)
+    assert seen[0] == ("running", socket.gethostname(), os.getpid(), "b")
+    (kept,) = history(db)
+    assert (kept.status, kept.host, kept.pid, kept.at_phase) == ("success", socket.gethostname(), os.getpid(), None)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """History waits for half a second, not for ten."""
+    for name in ("open_run", "enter_phase", "record_phase", "close_run", "close_interrupted"):
+        made = getattr(history_writer, name)
+        monkeypatch.setattr(history_writer, name, replace(made, definition=replace(made.definition, limit_seconds=0.5)))
+
+
+@pytest.mark.parametrize("table", ["alerts_engine_runs", "alerts_engine_run_items"])
+async def test_a_history_that_somebody_has_locked_is_waited_for_a_few_times(db, database_url, table, monkeypatch):
+    """Then the run goes on without it, so that its alerts are not late (SPEC O-2)."""
+    impatient(monkeypatch)
+    add_news(db)
+    with psycopg.connect(database_url) as other, capture_logs() as logs:
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        report = await run(database_url, Phase.ALL)
+        other.rollback()
+    assert report.status == "success"
+    waits = [line["what"] for line in logs if line["event"] == "history_not_written"]
+    assert 2 <= len(waits) <= 3
+    assert {line["event"] for line in logs if line["log_level"] == "warning"} == {"history_not_written"}
+
+
+@pytest.mark.parametrize("table", ["alerts_engine_runs", "alerts_engine_run_items"])
+async def test_a_history_whose_writing_fails_half_way_stops_nothing(db, database_url, table):
+    """A trigger of somebody's that raises, as a full disk would: the later writes are tried all the same (SPEC O-2)."""
+    add_news(db)
+    db.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.phase IN ('b', 'all') THEN RAISE EXCEPTION 'the quota is full'; END IF; RETURN NEW; END $$"
+    )
+    db.execute(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with capture_logs() as logs:
+        report = await run(database_url, Phase.ALL)
+    assert (report.status, [one.status for one in report.phases]) == ("success", ["success"] * 4)
+    assert {line["event"] for line in logs if line["log_level"] == "warning"} == {"history_not_written"}
+    if table == "alerts_engine_run_items":
+        items = db.execute("SELECT phase FROM alerts_engine_run_items ORDER BY id").fetchall()
+        assert [item.phase for item in items] == ["a", "d", "c"]
 
 
 def leave_running(db: psycopg.Connection, phase: str, started_at: datetime) -> UUID:

@@ -88,6 +88,10 @@ def _facts_of(run: RecordedRun) -> Iterator[tuple[str, str]]:
         yield "because", trouble_text(run.error_summary)
     yield "phase", f"{run.phase}, a dry run" if run.dry_run else run.phase
     yield "started", f"{moment_text(run.started_at)} UTC, {WHO.get(run.triggered_by, run.triggered_by)}"
+    if run.host is not None:
+        yield "host", f"{run.host}, process {run.pid}"
+    if run.at_phase is not None:
+        yield ("holds" if run.status == RunStatus.RUNNING else "was in"), f"phase {run.at_phase}"
     if run.finished_at is not None:
         yield "finished", f"{moment_text(run.finished_at)} UTC"
     if run.duration_ms is not None:
@@ -100,7 +104,7 @@ def _in_short(run: RecordedRun) -> Iterator[str]:
     """What a run did, would have done, or is at; why it failed, and what to beware of."""
     did = [words for phase, counts in _counts_of(run) for words in words_of(phase, counts).done]
     if run.status == RunStatus.RUNNING:
-        yield f"running since {moment_text(run.started_at)} UTC"
+        yield running_text(run)
         yield from [f"so far: {'; '.join(did)}"] if did else []
     elif did:
         yield f"{'dry run: ' if run.dry_run else ''}{'; '.join(did)}"
@@ -110,6 +114,13 @@ def _in_short(run: RecordedRun) -> Iterator[str]:
     elif run.status != RunStatus.RUNNING and not did and not _skipped(run):
         yield _NOTHING
     yield from (f"! {warning}" for warning in run.warnings)
+
+
+def running_text(run: RecordedRun) -> str:
+    """Since when, where, and what it holds."""
+    where = "" if run.host is None else f" on host {run.host}, process {run.pid}"
+    holds = "" if run.at_phase is None else f", holds phase {run.at_phase}"
+    return f"running since {moment_text(run.started_at)} UTC{where}{holds}"
 
 
 def _counts_of(run: RecordedRun) -> list[tuple[str, Any]]:
