@@ -360,7 +360,8 @@ WITH settled AS (
            provider_message_id = coalesce(o.provider_message_id, r.provider_message_id),
            sent_at = CASE WHEN o.status = 'sent' THEN coalesce($2::timestamptz, now()) END,
            ended_at = CASE WHEN o.status <> 'queued' THEN coalesce($2::timestamptz, now()) END,
-           failed_before = CASE WHEN r.status = 'failed' THEN r.ended_at END,
+           -- Only what had failed has ended already: it leaves the hour in which it was counted.
+           failed_before = r.ended_at,
            claimed_by = CASE WHEN o.status <> 'queued' THEN $1 END,
            lease_expires_at = NULL,
            uncertain_since = CASE WHEN o.uncertain THEN coalesce(r.uncertain_since, r.send_started_at) END,

@@ -43,7 +43,10 @@ def failures(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Say what is wrong now: since when, whom it touches, and what to do."""
+    """Say what is wrong now, by cause.
+
+    Since when, whom it touches, and what to do.
+    """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_failures(settings, since_hours, channel, cause, limit, cursor))

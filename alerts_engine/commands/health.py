@@ -47,7 +47,10 @@ def health(
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Say whether alerts go out: what is wrong, what to do about it, and what was done in the last day."""
+    """Say whether alerts go out.
+
+    What is wrong comes first, and next to it what helps; then what was done in the last day.
+    """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             found = run_loop(_health(settings))

@@ -50,7 +50,10 @@ def show_delivery(
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Tell a delivery's life: created, each attempt and what came of it, its end, and what comes next."""
+    """Tell a delivery's life.
+
+    Created, each attempt and what came of it, its end, and what comes next.
+    """
     _show(Output(as_json, log_json, verbose), delivery_id, is_digest=False, embedded=embedded)
 
 
@@ -64,7 +67,10 @@ def show_digest(
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Tell a digest's life: its window, its deliveries, each attempt and what came of it, and what comes next."""
+    """Tell a digest's life.
+
+    Its window, its deliveries, each attempt and what came of it, and what comes next.
+    """
     _show(Output(as_json, log_json, verbose), digest_id, is_digest=True, embedded=embedded)
 
 

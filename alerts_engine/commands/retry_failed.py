@@ -46,8 +46,8 @@ def register(app: typer.Typer) -> None:
         name="retry-failed",
         epilog=epilog(
             "retry-failed --kind deliveries --since-hours 24 --dry-run",
-            "retry-failed --kind deliveries --since-hours 24 --reset-attempts",
-            "retry-failed --kind digests --since-hours 48 --reason channel_not_configured",
+            "retry-failed --kind digests --since-hours 24 --reset-attempts",
+            "retry-failed --kind digests --since-hours 48",
         ),
     )(retry_failed)
 
@@ -69,7 +69,10 @@ def retry_failed(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Queue failed rows anew where trying again can help; the next run sends them."""
+    """Queue failed rows anew.
+
+    Where trying again can help; the next run sends them.
+    """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
             work = _retry_failed(

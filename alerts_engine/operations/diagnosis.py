@@ -66,6 +66,7 @@ class Thresholds:
     no_run_degraded_minutes: float = 30
     """GitHub starts a run every ten minutes, and is often late, seldom by three."""
     no_run_failing_minutes: float = 120
+    """Everything due since then is late."""
     long_run_minutes: float = 60
     """The workflow ends a run after ten; by hand, an hour is a very large fan-out."""
     no_success_failing_minutes: float = 120
