@@ -105,27 +105,41 @@ SELECT w.id::int8 AS id, w.user_id::int8 AS user_id, w.channel, w.status,
  LIMIT $5;
 
 -- name: channels_down
--- What the newest run of phase C found of the channels, and since when they are down without a break.
+-- What the newest run of phase C found of the channels, and since when they are down without a break: a run that found one
+-- down has failed, and one that succeeded found none.
 --   $1 channels text[]
 -- returns: ChannelDownRow, many
 -- limit: 20 s
 -- again: safe; reads only
-WITH runs AS (
+WITH success AS (
+    SELECT i.started_at
+      FROM alerts_engine_run_items AS i
+     WHERE i.phase = 'c'
+       AND i.status = 'success'
+       AND EXISTS (SELECT FROM alerts_engine_runs AS r WHERE r.run_id = i.run_id AND NOT r.dry_run OFFSET 0)
+     ORDER BY i.started_at DESC
+     LIMIT 1
+),
+failed AS (
     SELECT i.started_at, i.counts -> 'channels_down' AS down
       FROM alerts_engine_run_items AS i
-      JOIN alerts_engine_runs AS r ON r.run_id = i.run_id AND NOT r.dry_run
      WHERE i.phase = 'c'
-       AND i.status IN ('success', 'failed')
+       AND i.status = 'failed'
+       AND i.started_at > coalesce((SELECT s.started_at FROM success AS s), '-infinity')
+       AND EXISTS (SELECT FROM alerts_engine_runs AS r WHERE r.run_id = i.run_id AND NOT r.dry_run OFFSET 0)
      ORDER BY i.started_at DESC
      LIMIT 1000
+),
+newest AS (
+    SELECT f.down FROM failed AS f ORDER BY f.started_at DESC LIMIT 1
 )
-SELECT c.name AS channel, (SELECT r.down ->> c.name FROM runs AS r ORDER BY r.started_at DESC LIMIT 1) AS cause,
-       (SELECT min(r.started_at)
-          FROM runs AS r
-         WHERE r.started_at > coalesce((SELECT max(u.started_at) FROM runs AS u WHERE u.down ->> c.name IS NULL),
+SELECT c.name AS channel, n.down ->> c.name AS cause,
+       (SELECT min(f.started_at)
+          FROM failed AS f
+         WHERE f.started_at > coalesce((SELECT max(u.started_at) FROM failed AS u WHERE u.down ->> c.name IS NULL),
                                        '-infinity')) AS since
   FROM unnest($1::text[]) AS c(name)
- WHERE (SELECT r.down ->> c.name FROM runs AS r ORDER BY r.started_at DESC LIMIT 1) IS NOT NULL;
+  JOIN newest AS n ON n.down ->> c.name IS NOT NULL;
 
 -- name: waiting_on_channel
 -- Who waits for a channel that is down: the instant deliveries that are due, counted up to a limit.

@@ -141,7 +141,9 @@ async def row_breaks(url: str, sends: int) -> Result:
         counts = await _send_without_lock(play.settings, 0, BreakingRenderer(time_zone="UTC"))
         play.expect((counts.sent, counts.failed) == (play.total - 1, 1), counts)
         play.expect(ground.all_rows(url)[0].last_error == "render_failed", ground.all_rows(url)[0])
-        play.execute("UPDATE user_alert_deliveries SET status = 'queued' WHERE last_error = 'render_failed'")
+        play.execute(
+            "UPDATE user_alert_deliveries SET status = 'queued', attempts = 0 WHERE last_error = 'render_failed'"
+        )
     return play.result
 
 

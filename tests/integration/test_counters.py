@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from alerts_engine import Phase
+import asyncio
+import re
+from datetime import timedelta
+
+import psycopg
+
+from alerts_engine import AlertsEngine, Phase
+from alerts_engine.statements import folder, load
+from tests.chaos.runner_faults import _send_without_lock
 from tests.support import ground
 from tests.support.counters import counted, there
 from tests.support.sending import destination
@@ -37,3 +45,87 @@ async def test_batching_into_a_digest_is_counted_too(world):
         ("digest", "skipped", 3)
     ]
     assert counted(world.url) == there(world.url)
+
+
+async def test_two_senders_at_once_count_each_row_once(world):
+    """They take turns at nothing, and fold what the other has counted (SPEC O-4a)."""
+    world.alert(world.users(60), "email")
+    world.fault(destination(1, "email"), status=400)
+    configured = ground.settings(world.url, world.sandbox.url, send_concurrency=4)
+    await asyncio.gather(*(_send_without_lock(configured, number) for number in range(2)))
+    assert world.statuses == {"sent": 59, "failed": 1}
+    assert counted(world.url) == there(world.url)
+
+
+async def test_what_is_pruned_stays_counted(world):
+    """It was done, whatever is kept of it (SPEC K-1)."""
+    ground.add_digests(world.url, world.users(3), "email")
+    world.alert([1, 2, 3], "telegram")
+    await world.run()
+    before = counted(world.url)
+    assert before
+    for table in ("user_alert_deliveries", "user_alert_digests"):
+        ago = "created_at = now() - interval '90 days', sent_at = sent_at - interval '90 days'"
+        world.execute(f"UPDATE {table} SET {ago}")
+    ago = "window_start = now() - interval '91 days', window_end = now() - interval '90 days'"
+    world.execute(f"UPDATE user_alert_digests SET {ago}")
+    async with AlertsEngine(ground.settings(world.url, world.sandbox.url)) as engine:
+        pruned = await engine.prune(timedelta(days=60))
+    assert (pruned.digests, pruned.deliveries) == (3, 6)
+    assert there(world.url) == {}
+    assert counted(world.url) == before
+
+
+async def test_folding_changes_no_sum_and_leaves_few_rows(world):
+    """A row for each hour and outcome; what is old, for each day."""
+    world.execute(
+        "INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made, undone)"
+        " SELECT date_trunc('hour', now()) - make_interval(hours => n % 1200), 'deliveries', 'email', 'instant',"
+        " 'sent', FALSE, 1 + n % 3, n % 2 FROM generate_series(1, 5000) AS n"
+    )
+    sums = "SELECT sum(made)::int8 AS made, sum(undone)::int8 AS undone FROM alerts_engine_outcomes"
+    before = world.execute(sums)
+    for _ in range(2):
+        await world.run()
+        assert world.execute(sums) == before
+    spans = dict(world.execute("SELECT span, count(*) FROM alerts_engine_outcomes GROUP BY span"))
+    assert spans.keys() == {"hour", "day"}
+    assert 34 * 24 <= spans["hour"] <= 36 * 24
+    assert 14 <= spans["day"] <= 17
+
+
+def test_folders_at_once_lose_nothing(world):
+    """Each takes what the other has not locked; sums are the same at every moment."""
+    add = (
+        "INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)"
+        " SELECT date_trunc('hour', now()), 'deliveries', 'email', 'instant', 'sent', FALSE, 1"
+        " FROM generate_series(1, 200)"
+    )
+    text = load("phase_c_send")["fold_outcomes"].text.replace("$1", "'2000-01-01'")
+    total = "SELECT sum(made)::int8 FROM alerts_engine_outcomes"
+    world.execute(add)
+    with psycopg.connect(world.url) as one, psycopg.connect(world.url) as other:
+        one.execute(text)
+        world.execute(add)
+        other.execute(text)
+        assert world.execute(total)[0][0] == 400
+        other.commit()
+        assert world.execute(total)[0][0] == 400
+        one.commit()
+    assert world.execute(total)[0][0] == 400
+
+
+ENDS_ROWS = re.compile(r"\bstatus = (?:'(?:sent|failed|skipped)'|o\.status|CASE)")
+
+
+def test_every_statement_that_ends_rows_counts_them():
+    """Whoever writes a new one sees here that it has to (SPEC O-4a)."""
+    updates = {
+        name: source.text
+        for file in sorted(folder("sql").glob("*.sql"))
+        for name, source in load(file.stem).items()
+        if re.search(r"UPDATE (?:/\* TABLE \*/ )?user_alert_(?:deliveries|digests)\b", source.text)
+    }
+    ending = {name for name, text in updates.items() if any(ENDS_ROWS.search(part) for part in text.split("SET ")[1:])}
+    assert {"settle_deliveries", "resolve_digests", "build_digests", "skip_unconfigured_digests"} <= ending
+    assert {name for name in ending if "INSERT INTO alerts_engine_outcomes" not in updates[name]} == set()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
 
-from tests.support import ground
+import psycopg
 
 _COUNTED = """
 SELECT source, channel, kind, outcome, retried, hour, sum(made - undone)::int8 AS rows
@@ -38,5 +37,5 @@ def there(url: str) -> Counter[tuple[object, ...]]:
 
 
 def _sums(url: str, query: str) -> Counter[tuple[object, ...]]:
-    with closing(ground.connect(url)) as db:
-        return Counter({tuple(row[:-1]): row.rows for row in db.execute(query)})
+    with psycopg.connect(url, autocommit=True, options="-c TimeZone=UTC") as db:
+        return Counter({tuple(row[:-1]): row[-1] for row in db.execute(query)})

@@ -17,6 +17,7 @@ from psycopg.rows import namedtuple_row
 from alerts_engine import AlertsEngine, Phase, Settings
 from alerts_engine.sandbox import Credentials
 from alerts_engine.settings import variable_name
+from tests.support.counters import counted, there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -242,4 +243,5 @@ def judge(result: Result, url: str, received: Iterable[tuple[str, str]], started
     result.seconds = time.monotonic() - started
     unsent = [row for row in rows if row.status != "sent" and row not in uncertain]
     assert not unsent, f"{result.fault}: {len(unsent)} rows did not end as sent, such as {unsent[0]}"
+    assert counted(url) == there(url), f"{result.fault}: the counters say something else than the rows (SPEC O-4a)"
     return result
