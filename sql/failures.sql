@@ -117,7 +117,7 @@ WITH success AS (
      WHERE i.phase = 'c'
        AND i.status = 'success'
        AND EXISTS (SELECT FROM alerts_engine_runs AS r WHERE r.run_id = i.run_id AND NOT r.dry_run OFFSET 0)
-     ORDER BY i.started_at DESC
+     ORDER BY i.started_at AT TIME ZONE 'UTC' DESC
      LIMIT 1
 ),
 failed AS (
@@ -125,9 +125,10 @@ failed AS (
       FROM alerts_engine_run_items AS i
      WHERE i.phase = 'c'
        AND i.status = 'failed'
-       AND i.started_at > coalesce((SELECT s.started_at FROM success AS s), '-infinity')
+       AND i.started_at AT TIME ZONE 'UTC'
+           > coalesce((SELECT s.started_at FROM success AS s), '-infinity') AT TIME ZONE 'UTC'
        AND EXISTS (SELECT FROM alerts_engine_runs AS r WHERE r.run_id = i.run_id AND NOT r.dry_run OFFSET 0)
-     ORDER BY i.started_at DESC
+     ORDER BY i.started_at AT TIME ZONE 'UTC' DESC
      LIMIT 1000
 ),
 newest AS (

@@ -205,5 +205,6 @@ SELECT i.phase, i.status, i.started_at, i.finished_at, i.duration_ms, i.error_su
         WHERE n.phase = p.name
           AND n.status = s.name
           AND NOT r.dry_run
-        ORDER BY n.started_at DESC
+        -- As the index has it.
+        ORDER BY n.started_at AT TIME ZONE 'UTC' DESC
         LIMIT 1) AS i;
