@@ -249,11 +249,11 @@ def _failed_phases(signs: Signs, limits: Thresholds) -> Iterator[Problem]:
             continue
         success = next((one for one in ends if one.status == "success"), None)
         minutes = None if success is None else signs.minutes_since(success.started_at)
-        is_long = minutes is None or minutes >= limits.no_success_failing_minutes
-        last = "never" if minutes is None else f"{_ago(minutes)} ago"
+        is_long = minutes is not None and minutes >= limits.no_success_failing_minutes
+        last = "it has never succeeded" if minutes is None else f"it last succeeded {_ago(minutes)} ago"
         yield Problem(
             "phase_failed", Severity.FAILING if is_long else Severity.DEGRADED,
-            f"phase {name} failed: {_short(newest.error_summary)}; it last succeeded {last}",
+            f"phase {name} failed: {_short(newest.error_summary)}; {last}",
             "alerts-engine runs show last",
         )  # fmt: skip
 

@@ -91,6 +91,20 @@ async def test_since_when_is_the_first_attempt_that_failed(world):
     assert (cause.since, cause.count) == (first, 2)
 
 
+async def test_a_run_keeps_its_counts_by_cause(world):
+    """In its report and its item, deliveries and digests together."""
+    users = world.users(4)
+    world.alert(users, "email")
+    ground.add_digests(world.url, users[:1], "email")
+    world.fault(destination(1, "email"), status=400)
+    world.fault(destination(2, "email"), status=503)
+    report = await world.run()
+    causes = {"email": {"brevo_invalid_parameter": 2, "brevo_internal_server_error": 1}}
+    assert report.counts["causes"] == causes
+    assert report.typed_counts.causes == causes
+    assert world.execute("SELECT counts -> 'causes' AS causes FROM alerts_engine_run_items")[0][0] == causes
+
+
 async def test_one_cause_lists_its_rows_in_pages(world):
     """Digests and deliveries, the newest first, each once."""
     users = world.users(5)

@@ -200,6 +200,7 @@ async def test_the_counts_are_those_of_the_specification(world: World):
         "skipped_missing_destination": 0, "skipped_disabled": 0, "reclaimed": 0, "uncertain": 0, "confirmed": 0,
         "repeated": 0, "cannot_ask": {}, "stopped_early": False, "stop_reason": None, "channels_down": {},
         "by_channel": {},
+        "causes": {},
         "digests": {
             "selected": 0, "sent": 0, "failed": 0, "retried": 0, "skipped_not_configured": 0,
             "skipped_missing_destination": 0, "skipped_disabled": 0, "skipped_empty": 0,

@@ -150,3 +150,9 @@ def test_a_channel_that_is_down_says_what_to_do(cause: DownCause):
     (down,) = words_of("c", {"channels_down": {"email": cause}}).done
     assert down.startswith(f"email is down ({cause}): ")
     assert not down.endswith(f": {cause}")
+
+
+def test_causes_are_said_by_channel_the_most_frequent_first():
+    """Why attempts did not succeed (SPEC O-6)."""
+    text = said("c", {"causes": {"email": {"brevo_500": 2, "timeout": 312}}})
+    assert text == "email, not sent at once: 312 timeout, 2 brevo_500"

@@ -173,7 +173,7 @@ def _digested(counts: _Counts) -> _Said:
 def _sent(counts: _Counts) -> _Said:
     digests, by_channel = _Counts(counts.group("digests")), counts.group("by_channel")
     reclaimed, down = counts.number("reclaimed"), counts.group("channels_down")
-    cannot_ask = counts.group("cannot_ask")
+    cannot_ask, causes = counts.group("cannot_ask"), counts.group("causes")
     would, details_of_would = _would_send(counts.group("would_send"))
     waits, details_of_waits = _waits(counts.group("waiting"))
     done = [
@@ -186,6 +186,7 @@ def _sent(counts: _Counts) -> _Said:
         *(f"{provider} could not be asked what became of alerts ({code})" for provider, code in cannot_ask.items()),
     ]
     details = [f"by {channel}: {_numbers(one, _ENDS)}" for channel, one in by_channel.items() if any(one.values())]
+    details += [f"{channel}, not sent at once: {_listed_by_code(codes)}" for channel, codes in causes.items()]
     return done, [*details, *details_of_would, *details_of_waits, *(f"digests {line}" for line in digests.rest())]
 
 
@@ -207,6 +208,11 @@ def _outcomes(counts: _Counts, what: str, claimed: int) -> list[str]:
     said += [f"{many(number, what)} skipped: {words}" for words, number in skipped.items() if number]
     # What was claimed has one of these ends, unless the run had to leave before it knew.
     return said or _if_any([(claimed, f"{many(claimed, what)} claimed")])
+
+
+def _listed_by_code(codes: Mapping[str, int]) -> str:
+    """The most frequent code first."""
+    return _listed([(number, code) for code, number in sorted(codes.items(), key=lambda one: (-one[1], one[0]))])
 
 
 def _would_send(would: Mapping[str, Any]) -> _Said:

@@ -58,6 +58,8 @@ class SendCounts(PhaseCounts):
     """Providers that refuse to say what became of a send, and why."""
     channels_down: dict[str, str] = field(default_factory=dict)
     by_channel: dict[str, ChannelCounts] = field(default_factory=dict)
+    causes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By channel, how many attempts did not succeed for each code; deliveries and digests together (SPEC O-6)."""
     digests: DigestSendCounts = field(default_factory=DigestSendCounts)
     would_send: dict[str, Any] | None = None
     """Dry run only: per channel what would be sent now."""
@@ -75,6 +77,9 @@ class SendCounts(PhaseCounts):
         """A row came to its new state."""
         counts = self.digests if source is SourceName.DIGESTS else self
         own = self.by_channel.setdefault(channel, ChannelCounts())
+        if update.error is not None and update.status is not Status.SKIPPED:
+            of_channel = self.causes.setdefault(channel, {})
+            of_channel[update.error] = of_channel.get(update.error, 0) + 1
         if update.uncertain:
             self.uncertain += 1
             own.uncertain += 1
