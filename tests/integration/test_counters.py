@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import psycopg
 
-from alerts_engine import AlertsEngine, Phase
+from alerts_engine import AlertsEngine, Phase, SourceName, schema
 from alerts_engine.statements import folder, load
 from tests.chaos.runner_faults import _send_without_lock
 from tests.support import ground
@@ -129,3 +129,37 @@ def test_every_statement_that_ends_rows_counts_them():
     ending = {name for name, text in updates.items() if any(ENDS_ROWS.search(part) for part in text.split("SET ")[1:])}
     assert {"settle_deliveries", "resolve_digests", "build_digests", "skip_unconfigured_digests"} <= ending
     assert {name for name in ending if "INSERT INTO alerts_engine_outcomes" not in updates[name]} == set()
+
+
+async def test_a_database_with_a_past_gets_its_last_days_counted(world):
+    """Once, and as its rows say; what had failed can be taken up (SPEC O-4, O-5)."""
+    users = world.users(9)
+    world.alert(users, "email")
+    ground.add_digests(world.url, users[:2], "email")
+    world.fault(destination(1, "email"), status=400)
+    world.fault(destination(2, "email"), status=503)
+    await world.run({"max_attempts": 1})
+    world.execute(
+        "UPDATE user_alert_deliveries SET sent_at = sent_at - make_interval(hours => 40 * id::int)"
+        " WHERE status = 'sent'"
+    )
+    schema.rollback(world.url, 3)
+    assert schema.apply(world.url) == ["0020.outcomes", "0021.outcome_indexes", "0022.outcomes_so_far"]
+    expected = (
+        "SELECT status, count(*)::int8 FROM user_alert_deliveries WHERE delivery_kind = 'instant'"
+        " AND coalesce(sent_at, created_at) >= now() - interval '8 days' GROUP BY status"
+    )
+    counts = (
+        "SELECT outcome, sum(made)::int8 FROM alerts_engine_outcomes WHERE source = 'deliveries' AND kind = 'instant'"
+        " GROUP BY outcome"
+    )
+    assert dict(world.execute(counts)) == dict(world.execute(expected)) != {}
+    timeless = "SELECT FROM user_alert_deliveries WHERE status = 'failed' AND ended_at IS NULL"
+    assert world.execute(timeless) == []
+    before = world.execute("SELECT count(*) FROM alerts_engine_outcomes")[0][0]
+    world.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0022%'")
+    schema.apply(world.url)
+    assert world.execute("SELECT count(*) FROM alerts_engine_outcomes")[0][0] == before
+    async with AlertsEngine(ground.settings(world.url, world.sandbox.url)) as engine:
+        assert (await engine.retry_failed(SourceName.DELIVERIES, 24, reset_attempts=True)).count == 1
+        assert (await engine.health()).deliveries["24h"]["email"]["instant"].failed == 1
