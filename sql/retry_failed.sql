@@ -10,7 +10,8 @@
 --   $3 max_attempts   int4
 --   $4 reset_attempts bool          also those that used up their attempts: they begin at none
 --   $5 cause          text          NULL: all
---   $6 batch          int8
+--   $6 never_twice    bool          ALERTS_UNCERTAIN_SEND=fail: not what may have been accepted
+--   $7 batch          int8
 -- returns: RetriedRows, many
 -- locks: the rows (skip locked)
 -- again: safe; what is queued has not failed
@@ -23,8 +24,9 @@ WITH failed AS MATERIALIZED (
        AND r.failure_kind = 'transient'
        AND (r.attempts < $3 OR $4)
        AND ($5::text IS NULL OR r.last_error = $5)
+       AND NOT ($6 AND r.last_error = 'send_uncertain')
      ORDER BY r.ended_at, r.id
-     LIMIT $6
+     LIMIT $7
        FOR UPDATE SKIP LOCKED
 ),
 queued AS (
@@ -56,6 +58,7 @@ SELECT q.channel, coalesce(q.last_error, 'unknown') AS cause, count(*) AS count
 --   $3 max_attempts   int4
 --   $4 reset_attempts bool
 --   $5 cause          text
+--   $6 never_twice    bool
 -- returns: RetriedRows, many
 -- again: safe; reads only
 SELECT r.channel, coalesce(r.last_error, 'unknown') AS cause, count(*) AS count
@@ -66,6 +69,7 @@ SELECT r.channel, coalesce(r.last_error, 'unknown') AS cause, count(*) AS count
    AND r.failure_kind = 'transient'
    AND (r.attempts < $3 OR $4)
    AND ($5::text IS NULL OR r.last_error = $5)
+   AND NOT ($6 AND r.last_error = 'send_uncertain')
  GROUP BY r.channel, coalesce(r.last_error, 'unknown');
 
 -- name: retry_unconfigured_deliveries

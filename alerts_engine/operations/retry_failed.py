@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from alerts_engine.channels import channels
 from alerts_engine.errors import SettingsError
 from alerts_engine.phases.send.claims import SourceName
+from alerts_engine.phases.send.row_update import SEND_UNCERTAIN
 from alerts_engine.statements import statement
 from alerts_engine.types import MOST_SINCE_HOURS, SkipReason
 
@@ -51,7 +52,7 @@ class RetriedFailed:
     by_cause: tuple[RetriedRows, ...]
     """By channel and cause, the most rows first."""
     warnings: tuple[str, ...] = ()
-    """Why what was queued will not go out yet."""
+    """What may arrive twice, and why what was queued will not go out yet."""
 
 
 retry_failed_deliveries = statement("retry_failed", "retry_failed_deliveries", RetriedRows)
@@ -74,6 +75,7 @@ class _Wanted:
     reset_attempts: bool
     cause: str | None
     is_unconfigured: bool
+    never_twice: bool
 
     async def look(self, database: Database, channel: str) -> list[RetriedRows]:
         """What there is."""
@@ -90,6 +92,7 @@ class _Wanted:
             max_attempts=self.max_attempts,
             reset_attempts=self.reset_attempts,
             cause=self.cause,
+            never_twice=self.never_twice,
         )
 
     async def take(self, database: Database, channel: str) -> list[RetriedRows]:
@@ -109,6 +112,7 @@ class _Wanted:
             max_attempts=self.max_attempts,
             reset_attempts=self.reset_attempts,
             cause=self.cause,
+            never_twice=self.never_twice,
             batch=_BATCH,
         )
 
@@ -138,7 +142,7 @@ async def retry_failed(
     names = _channels(channel)
     wanted = _Wanted(
         kind is SourceName.DIGESTS, now - timedelta(hours=since_hours), settings.max_attempts, reset_attempts, cause,
-        reason is RetryReason.CHANNEL_NOT_CONFIGURED,
+        reason is RetryReason.CHANNEL_NOT_CONFIGURED, settings.uncertain_send == "fail",
     )  # fmt: skip
     if wanted.is_unconfigured and cause not in {None, str(reason)}:
         raise SettingsError(f"give one of reason and cause: what was skipped has the cause {reason}")
@@ -150,9 +154,7 @@ async def retry_failed(
             counts.update({(row.channel, row.cause): row.count for row in rows})
             more = not dry_run and sum(row.count for row in rows) == _BATCH
     by_cause = tuple(RetriedRows(*key, count) for key, count in counts.most_common())
-    return RetriedFailed(
-        kind, wanted.since, dry_run, counts.total(), by_cause, _warnings(settings, [row.channel for row in by_cause])
-    )
+    return RetriedFailed(kind, wanted.since, dry_run, counts.total(), by_cause, _warnings(settings, by_cause))
 
 
 def _channels(channel: str | None) -> list[str]:
@@ -162,10 +164,15 @@ def _channels(channel: str | None) -> list[str]:
     return known if channel is None else [channel]
 
 
-def _warnings(settings: Settings, touched: Sequence[str]) -> tuple[str, ...]:
-    """What keeps the rows from going out with the next run, as far as the settings say it."""
-    specs, found = channels(), []
-    for name in dict.fromkeys(touched):
+def _warnings(settings: Settings, touched: Sequence[RetriedRows]) -> tuple[str, ...]:
+    """What may arrive twice; and what keeps the rows from going out with the next run, as far as the settings say it."""
+    specs = channels()
+    found = [
+        f"{row.count:,} by {row.channel} may have been accepted before ({row.cause}): they may arrive twice"
+        for row in touched
+        if row.cause == SEND_UNCERTAIN
+    ]
+    for name in dict.fromkeys(row.channel for row in touched):
         if name in settings.channels_paused:
             found.append(f"{name} is paused by ALERTS_CHANNELS_PAUSED: these wait until it is not")
         elif not specs[name].is_configured(settings):

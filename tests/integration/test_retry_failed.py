@@ -173,3 +173,19 @@ async def test_a_quota_is_right_after_rows_were_taken_up(postgresql, database_ur
         assert (await engine.retry_failed(SourceName.DELIVERIES, 24, reset_attempts=True)).count == 1
     assert await made(2) == 0
     assert db.execute("SELECT count(*) FROM user_alert_deliveries WHERE status = 'queued'").fetchone()[0] == 3
+
+
+@pytest.mark.parametrize(("policy", "count"), [("retry", 2), ("fail", 0)])
+async def test_what_may_have_been_accepted_is_repeated_only_where_the_policy_allows_it(world, policy, count):
+    """With ``fail`` nothing is ever sent twice, by any cause; with ``retry`` the answer warns (SPEC C-17)."""
+    world.alert(world.users(2), "telegram")
+    world.fault(reset=True, accept=True)
+    await world.run({"max_attempts": 1})
+    assert {row.last_error for row in world.rows} == {"send_uncertain"}
+    fields = {"uncertain_send": policy}
+    would = await retry(world, reset_attempts=True, dry_run=True, fields=fields)
+    done = await retry(world, reset_attempts=True, fields=fields)
+    assert (would.count, done.count) == (count, count)
+    assert done.warnings == (
+        ("2 by telegram may have been accepted before (send_uncertain): they may arrive twice",) if count else ()
+    )
