@@ -165,7 +165,7 @@ def _channels(channel: str | None) -> list[str]:
 
 
 def _warnings(settings: Settings, touched: Sequence[RetriedRows]) -> tuple[str, ...]:
-    """What may arrive twice; and what keeps the rows from going out with the next run, as far as the settings say it."""
+    """What may arrive twice, and what keeps the rows from going out with the next run."""
     specs = channels()
     found = [
         f"{row.count:,} by {row.channel} may have been accepted before ({row.cause}): they may arrive twice"

@@ -191,6 +191,9 @@ async def test_a_failing_channel_fails_the_job_and_nothing_else(
     assert {("email", "queued", 2), ("telegram", "sent", 1)} <= set(rows)
     assert "❌ alerts-engine: failed" in job.summary
     assert "look at the key" in job.summary
+    assert job.steps["Health"].outcome == "failure"
+    assert "### ❌ health: failing" in job.summary
+    assert "`alerts-engine preflight --check-credentials`" in job.summary
 
 
 async def test_a_dry_run_by_hand_changes_nothing(job: Job, postgresql: psycopg.Connection):
