@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from alerts_engine.database import Database
     from alerts_engine.operations.diagnosis import HealthStatus, Problem, Thresholds
+    from alerts_engine.operations.due import DueState
     from alerts_engine.settings import Settings
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -152,57 +153,96 @@ _SPANS = {"24h": "day", "7d": "week"}
 _PHASES = list(Phase.ALL.steps)
 
 
-async def health(
-    database: Database, settings: Settings, now: datetime, thresholds: Thresholds = THRESHOLDS
-) -> HealthReport:
-    """How the engine is at ``now``; fast, however many deliveries there have ever been."""
-    names = list(channels())
-    done = await database.rows(done_by_hour, now=now)
-    live = await database.rows(live_rows, channels=names, now=now)
-    due = await oldest_due(database, names, now)
-    events = await database.row(events_not_fanned_out, now=now, since_hours=float(SINCE_HOURS))
-    last = next(iter(await database.rows(newest_run)), None)
-    signs = Signs(
-        settings=settings,
-        now=now,
-        recent=_recent(done),
-        due=tuple(due),
-        events_outside_window=events.outside_window,
-        uncertain=tuple(await database.rows(uncertain_rows, channels=names)),
-        last_run=last,
-        is_locked=bool(await locked_phases(database)),
-        phases=_newest(await database.rows(newest_phases, phases=[str(phase) for phase in _PHASES])),
-        housekeeping=(keeping := await _housekeeping(database)).row,
-        clock_apart_seconds=keeping.apart_seconds,
-    )
-    problems = problems_of(signs, thresholds)
-    return HealthReport(
-        generated_at=now,
-        status=status_of(problems),
-        problems=problems,
-        deliveries={span: _by_channel_and_kind(done, live, span) for span in _SPANS},
-        digests={span: _by_channel(done, live, span) for span in _SPANS},
-        oldest_queued_delivery_minutes=longest(one.delivery_minutes for one in due),
-        oldest_queued_digest_minutes=longest(one.digest_minutes for one in due),
-        events_waiting=events.waiting,
-        events_outside_window=events.outside_window,
-        last_run=last,
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class Kept:
+    """What PostgreSQL says of itself, and how far its clock is from ours."""
+
     row: Housekeeping
     apart_seconds: float
 
 
-async def _housekeeping(database: Database) -> _Kept:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the database says at one moment, before it is judged."""
+
+    now: datetime
+    channels: list[str]
+    done: list[Done]
+    live: list[Live]
+    due: list[DueState]
+    events: EventsNotFannedOut
+    uncertain: list[UncertainRows]
+    last_run: LastRun | None
+    is_locked: bool
+    phases: list[NewestPhase]
+    kept: Kept
+
+
+async def health(
+    database: Database, settings: Settings, now: datetime, thresholds: Thresholds = THRESHOLDS
+) -> HealthReport:
+    """How the engine is at ``now``; fast, however many deliveries there have ever been."""
+    return judged(await read(database, now), settings, thresholds)
+
+
+async def read(database: Database, now: datetime) -> Reading:
+    """Everything that health and metrics are made of."""
+    names = list(channels())
+    return Reading(
+        now=now,
+        channels=names,
+        done=await database.rows(done_by_hour, now=now),
+        live=await database.rows(live_rows, channels=names, now=now),
+        due=await oldest_due(database, names, now),
+        events=await database.row(events_not_fanned_out, now=now, since_hours=float(SINCE_HOURS)),
+        uncertain=await database.rows(uncertain_rows, channels=names),
+        last_run=next(iter(await database.rows(newest_run)), None),
+        is_locked=bool(await locked_phases(database)),
+        phases=await database.rows(newest_phases, phases=[str(phase) for phase in _PHASES]),
+        kept=await _housekeeping(database),
+    )
+
+
+def judged(found: Reading, settings: Settings, thresholds: Thresholds = THRESHOLDS) -> HealthReport:
+    """What it means."""
+    problems = problems_of(_signs(found, settings), thresholds)
+    return HealthReport(
+        generated_at=found.now,
+        status=status_of(problems),
+        problems=problems,
+        deliveries={span: _by_channel_and_kind(found.done, found.live, span) for span in _SPANS},
+        digests={span: _by_channel(found.done, found.live, span) for span in _SPANS},
+        oldest_queued_delivery_minutes=longest(one.delivery_minutes for one in found.due),
+        oldest_queued_digest_minutes=longest(one.digest_minutes for one in found.due),
+        events_waiting=found.events.waiting,
+        events_outside_window=found.events.outside_window,
+        last_run=found.last_run,
+    )
+
+
+def _signs(found: Reading, settings: Settings) -> Signs:
+    return Signs(
+        settings=settings,
+        now=found.now,
+        recent=_recent(found.done),
+        due=found.due,
+        events_outside_window=found.events.outside_window,
+        uncertain=found.uncertain,
+        last_run=found.last_run,
+        is_locked=found.is_locked,
+        phases=_newest(found.phases),
+        housekeeping=found.kept.row,
+        clock_apart_seconds=found.kept.apart_seconds,
+    )
+
+
+async def _housekeeping(database: Database) -> Kept:
     """What PostgreSQL says of itself, and how far its clock is from ours, whatever the way between takes."""
     asked = time.time()
     row = await database.row(housekeeping)
     answered = time.time()
     theirs = row.now.timestamp()
-    return _Kept(row, max(asked - theirs, theirs - answered, 0.0))
+    return Kept(row, max(asked - theirs, theirs - answered, 0.0))
 
 
 def _recent(done: Iterable[Done]) -> Mapping[str, Mapping[str, int]]:

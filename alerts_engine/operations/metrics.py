@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alerts_engine.channels import channels
 from alerts_engine.operations.diagnosis import HealthStatus
-from alerts_engine.operations.due import oldest_due
-from alerts_engine.operations.health import health, live_rows, newest_phases, uncertain_rows
+from alerts_engine.operations.health import judged, read
 from alerts_engine.statements import statement
-from alerts_engine.types import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,8 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from alerts_engine.database import Database
-    from alerts_engine.operations.due import DueState
-    from alerts_engine.operations.health import HealthReport, Live, NewestPhase, UncertainRows
+    from alerts_engine.operations.health import HealthReport, NewestPhase, Reading
     from alerts_engine.settings import Settings
 
 
@@ -40,16 +36,8 @@ async def metrics(database: Database, settings: Settings, now: datetime) -> str:
     """The text that a scrape of Prometheus gets; as quick as health."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    names = list(channels())
-    state = _State(
-        report=await health(database, settings, now),
-        done=await database.rows(done_ever),
-        live=await database.rows(live_rows, channels=names, now=now),
-        due=await oldest_due(database, names, now),
-        uncertain=await database.rows(uncertain_rows, channels=names),
-        phases=await database.rows(newest_phases, phases=[str(phase) for phase in Phase.ALL.steps]),
-        channels=names,
-    )
+    found = await read(database, now)
+    state = _State(found, judged(found, settings), await database.rows(done_ever))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(state)
     return generate_latest(registry).decode()
@@ -59,19 +47,15 @@ async def metrics(database: Database, settings: Settings, now: datetime) -> str:
 class _State:
     """What was read at one moment, as a collector of prometheus-client's."""
 
+    found: Reading
     report: HealthReport
     done: list[DoneEver]
-    live: list[Live]
-    due: list[DueState]
-    uncertain: list[UncertainRows]
-    phases: list[NewestPhase]
-    channels: list[str]
 
     def collect(self) -> Iterator[Metric]:
         yield from _outcomes(self.done)
-        yield from _queue(self.live, self.due, self.channels)
-        yield from _uncertain(self.uncertain, self.channels)
-        yield from _phases(self.phases)
+        yield from _queue(self.found)
+        yield from _uncertain(self.found)
+        yield from _phases(self.found.phases)
         yield from _health(self.report)
 
 
@@ -88,16 +72,16 @@ def _outcomes(done: Iterable[DoneEver]) -> Iterator[Metric]:
     yield counter
 
 
-def _queue(live: Iterable[Live], due: Iterable[DueState], names: Iterable[str]) -> Iterator[Metric]:
+def _queue(found: Reading) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     depth = GaugeMetricFamily(
         "alerts_engine_queue_rows", "Rows that wait or are being sent.", labels=("source", "channel", "kind", "status")
     )
-    counted = {(row.source, row.channel, row.kind, row.status): row.rows for row in live}
+    counted = {(row.source, row.channel, row.kind, row.status): row.rows for row in found.live}
     usual = [
         (source, name, kind, "queued")
-        for name in names
+        for name in found.channels
         for source, kind in (("deliveries", "instant"), ("deliveries", "digest"), ("digests", "digest"))
     ]
     for labels in dict.fromkeys([*usual, *counted]):
@@ -108,20 +92,20 @@ def _queue(live: Iterable[Live], due: Iterable[DueState], names: Iterable[str]) 
         "For how long the oldest row that is due has waited; 0 where none is due.",
         labels=("source", "channel"),
     )
-    for state in due:
+    for state in found.due:
         age.add_metric(("deliveries", state.channel), 60 * max(state.delivery_minutes or 0.0, 0.0))
         age.add_metric(("digests", state.channel), 60 * max(state.digest_minutes or 0.0, 0.0))
     yield age
 
 
-def _uncertain(uncertain: Iterable[UncertainRows], names: Iterable[str]) -> Iterator[Metric]:
+def _uncertain(found: Reading) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    rows = {row.channel: row.rows for row in uncertain}
+    rows = {row.channel: row.rows for row in found.uncertain}
     gauge = GaugeMetricFamily(
         "alerts_engine_uncertain_rows", "Sends that may have been accepted, not known yet.", labels=("channel",)
     )
-    for name in names:
+    for name in found.channels:
         gauge.add_metric((name,), rows.get(name, 0))
     yield gauge
 
