@@ -65,7 +65,8 @@ async def used(sending: CommandLine, postgresql: psycopg.Connection) -> CommandL
     add_news(postgresql, users=3)
     await sending.has_run(dry_run=True)
     # The dry run has used ids up.
-    postgresql.execute("SELECT setval('alert_events_id_seq', 1, FALSE)")
+    for table in ("alert_events", "user_alert_deliveries"):
+        postgresql.execute(f"SELECT setval('{table}_id_seq', 1, FALSE)")  # type: ignore[arg-type]
     postgresql.commit()
     await sending.has_run()
     return sending
