@@ -44,15 +44,21 @@ WITH wrong AS (
      WHERE g.channel = ANY ($1) AND g.status = 'queued' AND g.next_retry_at < 'infinity'
        AND g.last_error IS NOT NULL
 ),
-causes AS (
-    SELECT w.kind, w.channel, coalesce(w.code, 'unknown') AS code, w.state, count(*) AS count,
-           count(DISTINCT w.user_id) AS users, min(w.moment) AS oldest, max(w.moment) AS newest_at,
-           min(w.id) AS first_id,
-           (array_agg(w.user_id ORDER BY w.moment DESC, w.id DESC))[1:20] AS user_ids,
-           (array_agg(w.id ORDER BY w.moment DESC, w.id DESC))[1] AS sample_id
+-- First by user: that leaves less to sort than the rows would.
+by_user AS (
+    SELECT w.kind, w.channel, coalesce(w.code, 'unknown') AS code, w.state, w.user_id, count(*) AS rows,
+           min(w.moment) AS oldest, max(w.moment) AS newest, min(w.id) AS first_id, max(w.id) AS last_id
       FROM wrong AS w
      WHERE $3::text IS NULL OR w.code = $3
-     GROUP BY w.kind, w.channel, coalesce(w.code, 'unknown'), w.state
+     GROUP BY w.kind, w.channel, coalesce(w.code, 'unknown'), w.state, w.user_id
+),
+causes AS (
+    SELECT u.kind, u.channel, u.code, u.state, sum(u.rows)::int8 AS count, count(*) AS users, min(u.oldest) AS oldest,
+           max(u.newest) AS newest_at, min(u.first_id) AS first_id,
+           (array_agg(u.user_id ORDER BY u.newest DESC, u.last_id DESC))[1:5] AS user_ids,
+           (array_agg(u.last_id ORDER BY u.newest DESC, u.last_id DESC))[1] AS sample_id
+      FROM by_user AS u
+     GROUP BY u.kind, u.channel, u.code, u.state
 )
 SELECT c.kind, c.channel, c.code, c.state, c.count, c.users,
        least(c.oldest, CASE c.kind

@@ -211,7 +211,7 @@ CHECKSUMS = {
     "0020.outcomes.rollback.sql": "4a948fa8182a6008",
     "0020.outcomes.sql": "0ca240d274ccd34c",
     "0021.outcome_indexes.rollback.sql": "d910080ebd0afa9b",
-    "0021.outcome_indexes.sql": "1dce2b8df55ddabf",
+    "0021.outcome_indexes.sql": "24660331475a1cd9",
     "0022.outcomes_so_far.rollback.sql": "347ffd701f3bf020",
     "0022.outcomes_so_far.sql": "8ed191e1447a67e9",
     "0023.over_quota.rollback.sql": "7edfa95e1caea935",
