@@ -153,6 +153,25 @@ SELECT u.channel, count(*) AS rows, min(u.uncertain_since) AS oldest
  GROUP BY u.channel
  ORDER BY u.channel;
 
+-- name: unconfigured_rows
+-- How many rows of the last day were skipped since their channel had no credentials (C-10), counted up to a limit.
+--   $1 channels text[]
+--   $2 now      timestamptz
+--   $3 most     int8
+-- returns: UnconfiguredRows, many
+-- limit: 20 s
+-- again: safe; reads only
+SELECT c.name AS channel, count(*) AS rows
+  FROM unnest($1::text[]) AS c(name)
+ CROSS JOIN LATERAL (
+       SELECT
+         FROM user_alert_deliveries AS d
+        WHERE d.channel = c.name AND d.status = 'skipped' AND d.last_error = 'channel_not_configured'
+          AND d.ended_at > $2::timestamptz - interval '24 hours'
+        LIMIT $3) AS skipped
+ GROUP BY c.name
+ ORDER BY c.name;
+
 -- name: housekeeping
 -- Whether PostgreSQL can clean up behind us: the oldest transaction that keeps it from that, and the dead rows. Of other
 -- roles' sessions it shows nothing without the role pg_read_all_stats; then their transactions are not seen.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alerts_engine.commands.frame import Output, command, database_settings, on_signal, run_loop
-from alerts_engine.commands.help_text import epilog
+from alerts_engine.commands.frame import Output, command, database_settings, exit_with, on_signal, run_loop
+from alerts_engine.commands.help_text import BROKE, epilog
 from alerts_engine.commands.options import (  # noqa: TC001 - typer reads them
     AsJson,
     ChannelName,
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
             "retry-failed --kind deliveries --since-hours 24 --dry-run",
             "retry-failed --kind digests --since-hours 24 --reset-attempts",
             "retry-failed --kind digests --since-hours 48",
+            failed=f"a signal ended it (the next time goes on), {BROKE}",
         ),
     )(retry_failed)
 
@@ -86,6 +87,7 @@ def retry_failed(  # noqa: PLR0917 - typer gives them by name
             from alerts_engine.commands.tables.retry_failed import retried_blocks
 
             console.draw(*retried_blocks(done, reset_attempts=reset_attempts))
+        exit_with(ok=not done.stopped)
 
 
 async def _retry_failed(

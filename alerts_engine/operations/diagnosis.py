@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alerts_engine.operations.due import DueState
-    from alerts_engine.operations.health import Housekeeping, LastRun, NewestPhase, UncertainRows
+    from alerts_engine.operations.health import (
+        Housekeeping,
+        LastRun,
+        NewestPhase,
+        UncertainRows,
+        UnconfiguredRows,
+    )
     from alerts_engine.settings import Settings
 
 
@@ -95,6 +101,10 @@ class Signs:
     due: Sequence[DueState]
     events_outside_window: int
     uncertain: Sequence[UncertainRows]
+    unconfigured: Sequence[UnconfiguredRows]
+    """What was skipped in the last day, since its channel had no credentials."""
+    sent_lately: frozenset[str]
+    """The channels that sent anything in the last week."""
     last_run: LastRun | None
     is_locked: bool
     """Whether somebody holds the lock of a phase."""
@@ -189,6 +199,19 @@ def _uncertain(signs: Signs, limits: Thresholds) -> Iterator[Problem]:
                 f"{_ago(minutes)}: the provider could not be asked yet",
                 f"alerts-engine failures --channel {rows.channel}",
             )  # fmt: skip
+
+
+def _unconfigured(signs: Signs, _: Thresholds) -> Iterator[Problem]:
+    """A channel that sent before has lost its credentials; one that never did may be meant to have none."""
+    for rows in signs.unconfigured:
+        lost = rows.channel in signs.sent_lately
+        verb = "was" if rows.rows == 1 else "were"
+        yield Problem(
+            "skipped_unconfigured", Severity.DEGRADED if lost else Severity.NOTE,
+            f"{_many(rows.rows, rows.channel + ' message')} of the last day {verb} skipped: the channel had no "
+            "credentials",
+            "alerts-engine retry-failed --kind deliveries --since-hours 24 --reason channel_not_configured",
+        )  # fmt: skip
 
 
 def _no_run(signs: Signs, limits: Thresholds) -> Iterator[Problem]:
@@ -323,7 +346,7 @@ def _set_on_purpose(signs: Signs, _: Thresholds) -> Iterator[Problem]:
 
 
 _CHECKS: tuple[Callable[[Signs, Thresholds], Iterator[Problem]], ...] = (
-    _channels_down, _failed_phases, _bad_share, _late, _no_run, _run_state, _uncertain, _outside_window,
+    _channels_down, _failed_phases, _bad_share, _late, _no_run, _run_state, _uncertain, _unconfigured, _outside_window,
     _housekeeping, _clock, _set_on_purpose,
 )  # fmt: skip
 """In the order in which a reader wants to know."""

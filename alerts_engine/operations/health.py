@@ -14,7 +14,7 @@ from alerts_engine.locks import locked_phases
 from alerts_engine.operations.diagnosis import THRESHOLDS, Signs, problems_of, status_of
 from alerts_engine.operations.due import longest, oldest_due
 from alerts_engine.statements import statement
-from alerts_engine.types import SINCE_HOURS, Phase
+from alerts_engine.types import SINCE_HOURS, Phase, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +61,12 @@ class UncertainRows:
     channel: str
     rows: int
     oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfiguredRows:
+    channel: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +151,14 @@ done_by_hour = statement("health", "done_by_hour", Done)
 live_rows = statement("health", "live_rows", Live)
 events_not_fanned_out = statement("health", "events_not_fanned_out", EventsNotFannedOut)
 uncertain_rows = statement("health", "uncertain_rows", UncertainRows)
+unconfigured_rows = statement("health", "unconfigured_rows", UnconfiguredRows)
 housekeeping = statement("health", "housekeeping", Housekeeping)
 newest_run = statement("health", "newest_run", LastRun)
 newest_phases = statement("health", "newest_phases", NewestPhase)
 
 _SPANS = {"24h": "day", "7d": "week"}
+_MOST_COUNTED = 10_000
+"""Rows beyond that make nothing worse."""
 _PHASES = list(Phase.ALL.steps)
 
 
@@ -172,6 +181,7 @@ class Reading:
     due: list[DueState]
     events: EventsNotFannedOut
     uncertain: list[UncertainRows]
+    unconfigured: list[UnconfiguredRows]
     last_run: LastRun | None
     is_locked: bool
     phases: list[NewestPhase]
@@ -196,6 +206,7 @@ async def read(database: Database, now: datetime) -> Reading:
         due=await oldest_due(database, names, now),
         events=await database.row(events_not_fanned_out, now=now, since_hours=float(SINCE_HOURS)),
         uncertain=await database.rows(uncertain_rows, channels=names),
+        unconfigured=await database.rows(unconfigured_rows, channels=names, now=now, most=_MOST_COUNTED),
         last_run=next(iter(await database.rows(newest_run)), None),
         is_locked=bool(await locked_phases(database)),
         phases=await database.rows(newest_phases, phases=[str(phase) for phase in _PHASES]),
@@ -228,6 +239,8 @@ def _signs(found: Reading, settings: Settings) -> Signs:
         due=found.due,
         events_outside_window=found.events.outside_window,
         uncertain=found.uncertain,
+        unconfigured=found.unconfigured,
+        sent_lately=frozenset(row.channel for row in found.done if row.outcome == Status.SENT and row.week > 0),
         last_run=found.last_run,
         is_locked=found.is_locked,
         phases=_newest(found.phases),

@@ -53,6 +53,8 @@ class RetriedFailed:
     """By channel and cause, the most rows first."""
     warnings: tuple[str, ...] = ()
     """What may arrive twice, and why what was queued will not go out yet."""
+    stopped: bool = False
+    """A signal ended it: the next call goes on."""
 
 
 retry_failed_deliveries = statement("retry_failed", "retry_failed_deliveries", RetriedRows)
@@ -154,7 +156,8 @@ async def retry_failed(
             counts.update({(row.channel, row.cause): row.count for row in rows})
             more = not dry_run and sum(row.count for row in rows) == _BATCH
     by_cause = tuple(RetriedRows(*key, count) for key, count in counts.most_common())
-    return RetriedFailed(kind, wanted.since, dry_run, counts.total(), by_cause, _warnings(settings, by_cause))
+    stopped = stopping is not None and stopping.is_set()
+    return RetriedFailed(kind, wanted.since, dry_run, counts.total(), by_cause, _warnings(settings, by_cause), stopped)
 
 
 def _channels(channel: str | None) -> list[str]:

@@ -180,3 +180,19 @@ async def test_a_transaction_that_keeps_vacuum_from_cleaning(world):
             found = await ask(engine.database, engine.settings, await database_now(engine.database), limits)
             other.rollback()
     assert codes(found) == {"old_transaction": "degraded"}
+
+
+async def test_a_channel_that_lost_its_credentials(world):
+    """What was skipped can be taken up; a channel that never sent may be meant to have none (SPEC C-10, O-5)."""
+    users = world.users(2)
+    world.alert(users, "telegram")
+    await world.run({"telegram_bot_token": None})
+    assert codes(await health(world)) == {"skipped_unconfigured": "note"}
+    world.execute("DELETE FROM user_alert_deliveries")
+    world.alert(users[:1], "telegram")
+    await world.run()
+    world.alert(users[1:], "telegram")
+    await world.run({"telegram_bot_token": None})
+    report = await health(world)
+    assert codes(report) == {"skipped_unconfigured": "degraded"}
+    assert report.problems[0].message.startswith("1 telegram message of the last day was skipped")

@@ -189,3 +189,14 @@ async def test_what_may_have_been_accepted_is_repeated_only_where_the_policy_all
     assert done.warnings == (
         ("2 by telegram may have been accepted before (send_uncertain): they may arrive twice",) if count else ()
     )
+
+
+async def test_a_stop_ends_it_after_the_batch_under_way(world):
+    """The next call goes on (SPEC CLI-7)."""
+    await fail(world)
+    stopping = asyncio.Event()
+    stopping.set()
+    stopped = await retry(world, reset_attempts=True, stopping=stopping)
+    assert (stopped.count, stopped.stopped) == (0, True)
+    done = await retry(world, reset_attempts=True)
+    assert (done.count, done.stopped) == (3, False)

@@ -11,14 +11,16 @@ import pytest
 from alerts_engine import HealthStatus, LastRun, Thresholds
 from alerts_engine.operations.diagnosis import THRESHOLDS, Signs, problems_of, status_of
 from alerts_engine.operations.due import DueState
-from alerts_engine.operations.health import Housekeeping, NewestPhase, UncertainRows
+from alerts_engine.operations.health import Housekeeping, NewestPhase, UncertainRows, UnconfiguredRows
 from tests.support.world import settings
 
 NOW = datetime(2025, 11, 10, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 KEPT = Housekeeping(NOW, None, None, 0, 0)
 RUN = LastRun(UUID(int=1), "all", "success", "local", NOW, NOW, 10, None, "box", 7, None)
-WELL = Signs(settings("postgresql://nobody@localhost/x"), NOW, {}, (), 0, (), RUN, False, {}, KEPT, 0.0)
+WELL = Signs(
+    settings("postgresql://nobody@localhost/x"), NOW, {}, (), 0, (), (), frozenset(), RUN, False, {}, KEPT, 0.0
+)  # fmt: skip
 
 
 def found(**signs: object) -> dict[str, str]:
@@ -47,6 +49,11 @@ def test_when_all_is_well_there_is_no_problem():
         ({"recent": {"email": {"skipped": 500, "sent": 10}}}, {}),
         ({"uncertain": [UncertainRows("sms", 3, NOW - 59 * MINUTE)]}, {}),
         ({"uncertain": [UncertainRows("sms", 3, NOW - 60 * MINUTE)]}, {"uncertain": "degraded"}),
+        ({"unconfigured": [UnconfiguredRows("sms", 3)]}, {"skipped_unconfigured": "note"}),
+        (
+            {"unconfigured": [UnconfiguredRows("sms", 3)], "sent_lately": frozenset({"sms"})},
+            {"skipped_unconfigured": "degraded"},
+        ),
         ({"last_run": None}, {"no_run": "degraded"}),
         ({"last_run": replace(RUN, finished_at=NOW - 29 * MINUTE)}, {}),
         ({"last_run": replace(RUN, finished_at=NOW - 30 * MINUTE)}, {"no_run": "degraded"}),

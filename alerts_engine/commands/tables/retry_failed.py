@@ -23,5 +23,7 @@ def retried_blocks(done: RetriedFailed, *, reset_attempts: bool) -> Iterator[Blo
     none = f"Nothing that trying again could help{hint}."
     then = "The next run of phase C sends them: alerts-engine run --phase c"
     yield Table(title, ("channel", "cause", "rows"), rows, then if rows and not done.dry_run else "", none)
+    if done.stopped:
+        yield Marked("", [("!", "A signal ended it: what is queued stays so, and the next time goes on.")])
     if done.warnings:
         yield Marked("warnings", [("!", warning) for warning in done.warnings])
