@@ -9,7 +9,7 @@ from datetime import timedelta
 import psycopg
 
 from alerts_engine import AlertsEngine, Phase, SourceName, schema
-from alerts_engine.statements import folder, load
+from alerts_engine.statements import folder, load, migration_ids
 from tests.chaos.runner_faults import _send_without_lock
 from tests.support import ground
 from tests.support.counters import counted, there
@@ -143,8 +143,9 @@ async def test_a_database_with_a_past_gets_its_last_days_counted(world):
         "UPDATE user_alert_deliveries SET sent_at = sent_at - make_interval(hours => 40 * id::int)"
         " WHERE status = 'sent'"
     )
-    schema.rollback(world.url, 3)
-    assert schema.apply(world.url) == ["0020.outcomes", "0021.outcome_indexes", "0022.outcomes_so_far"]
+    later = [name for name in migration_ids() if name >= "0020"]
+    schema.rollback(world.url, len(later))
+    assert schema.apply(world.url) == later
     expected = (
         "SELECT status, count(*)::int8 FROM user_alert_deliveries WHERE delivery_kind = 'instant'"
         " AND coalesce(sent_at, created_at) >= now() - interval '8 days' GROUP BY status"
