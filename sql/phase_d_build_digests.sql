@@ -133,10 +133,18 @@ marked AS (
     UPDATE user_alert_deliveries AS d
        SET status = 'skipped',
            last_error = 'batched_into_digest',
-           next_retry_at = NULL
+           next_retry_at = NULL,
+           ended_at = $1::timestamptz
       FROM attached AS a
      WHERE d.id = a.delivery_id
-    RETURNING d.id
+    RETURNING d.id, d.channel, d.delivery_kind, d.attempts
+),
+counted AS (
+    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)
+    SELECT date_trunc('hour', $1::timestamptz, 'UTC'), 'deliveries', m.channel, m.delivery_kind, 'skipped', m.attempts > 1,
+           count(*)
+      FROM marked AS m
+     GROUP BY m.channel, m.delivery_kind, m.attempts > 1
 )
 SELECT (SELECT count(*) FROM made) AS bundles_created,
        (SELECT count(*) FROM marked) AS deliveries_bundled;

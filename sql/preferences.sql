@@ -113,14 +113,22 @@ not_in_a_digest AS (
        SET last_error = 'channel_disabled'
       FROM taken_out AS t
      WHERE d.id = t.delivery_id
+),
+ended AS (
+    UPDATE user_alert_deliveries AS d
+       SET status = 'skipped',
+           last_error = 'channel_disabled',
+           next_retry_at = NULL,
+           ended_at = now()
+      FROM waiting AS w
+     WHERE d.id = w.id
+       AND d.status = 'queued'
+    RETURNING d.channel, d.delivery_kind, d.attempts
 )
-UPDATE user_alert_deliveries AS d
-   SET status = 'skipped',
-       last_error = 'channel_disabled',
-       next_retry_at = NULL
-  FROM waiting AS w
- WHERE d.id = w.id
-   AND d.status = 'queued';
+INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made)
+SELECT date_trunc('hour', now(), 'UTC'), 'deliveries', e.channel, e.delivery_kind, 'skipped', e.attempts > 1, count(*)
+  FROM ended AS e
+ GROUP BY e.channel, e.delivery_kind, e.attempts > 1;
 
 -- name: resume_alert_type
 -- Alerts of this type again.

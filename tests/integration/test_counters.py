@@ -164,3 +164,11 @@ async def test_a_database_with_a_past_gets_its_last_days_counted(world):
     async with AlertsEngine(ground.settings(world.url, world.sandbox.url)) as engine:
         assert (await engine.retry_failed(SourceName.DELIVERIES, 24, reset_attempts=True)).count == 1
         assert (await engine.health()).deliveries["24h"]["email"]["instant"].failed == 1
+
+
+async def test_what_a_bundle_takes_is_counted_too(world):
+    """Each alert that goes into it ends with it (SPEC D-7)."""
+    ground.add_deliveries(world.url, world.users(2), "email", every_alert=True)
+    await ground.run(ground.settings(world.url, world.sandbox.url, bundle_from=3), Phase.D)
+    assert [(kind, outcome) for _, _, kind, outcome, *_ in counted(world.url)] == [("instant", "skipped")]
+    assert counted(world.url) == there(world.url)
