@@ -24,6 +24,7 @@ from alerts_engine.commands import (
     run,
     runs,
     sandbox,
+    serve,
     summary,
     templates,
 )
@@ -61,6 +62,7 @@ def alerts_engine(version: Version = False) -> None:
 for module in (
     run,
     migrate,
+    serve,
     sandbox,
     demo,
     explain,

@@ -6,13 +6,40 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, web
 
+from alerts_engine.admin.admin_site import PREFIX, admin_site
+from alerts_engine.admin.engine_source import EngineSource
 from alerts_engine.admin.exchange import Request, header_values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from alerts_engine.admin.exchange import Answer
     from alerts_engine.admin.site import Site
+    from alerts_engine.engine import AlertsEngine
+    from alerts_engine.settings import Settings
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    engine: AlertsEngine | Callable[[], AlertsEngine] | None = None,
+    prefix: str = PREFIX,
+    allowed_hosts: Iterable[str] | None = None,
+) -> web.Application:
+    """The admin API and the dashboard, under ``prefix``; as a sub-application, give the prefix ``""`` (SPEC P-3).
+
+    ``engine``: the application's own, or what returns it once it is made. Without one there is one on ``settings``, or
+    on the environment's; it connects when it is first asked, and is closed with the application. ``allowed_hosts``:
+    what the Host header may say besides this machine's own names; not checked unless given.
+    """
+    source = EngineSource(engine, settings)
+    app = application_of(admin_site(source, prefix, allowed_hosts))
+
+    async def closing(_: web.Application) -> None:
+        await source.close()
+
+    app.on_cleanup.append(closing)
+    return app
 
 
 def application_of(*sites: Site) -> web.Application:

@@ -65,6 +65,8 @@ class Route:
     handler: Handler
     open: bool = False
     """For the guard: it holds nothing that needs a token."""
+    bearer: bool = False
+    """For the guard: the token may come as a bearer as well."""
 
     def values_of(self, path: str) -> dict[str, str] | None:
         """The values in ``path``, if it is this route's."""
