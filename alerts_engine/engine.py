@@ -346,8 +346,10 @@ class AlertsEngine:
         moment = now or await database_now(self.database)
         return await try_rule(self.database, rule, now=moment, time_zone=self.settings.time_zone)
 
-    async def recorded_runs(self, limit: int = 20) -> list[RecordedRun]:
+    async def recorded_runs(self, limit: int = 20, *, before: UUID | None = None) -> list[RecordedRun]:
         """The newest runs of the history first, each with its phases (SPEC O-1).
+
+        ``before`` is the last run of the page before.
 
         >>> report = run(engine.run())
         >>> [str(recorded.run_id) == report.run_id for recorded in run(engine.recorded_runs(limit=1))]
@@ -355,7 +357,7 @@ class AlertsEngine:
         """
         from alerts_engine.operations.runs import newest_runs
 
-        return await newest_runs(self.database, limit)
+        return await newest_runs(self.database, limit, before)
 
     async def recorded_run(self, run_id: UUID) -> RecordedRun:
         """One run of the history. Raises :class:`NotFoundError`.

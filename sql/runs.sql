@@ -78,12 +78,15 @@ UPDATE alerts_engine_runs
    AND (phase <> 'all' OR $2 = '{}');
 
 -- name: recent_runs
--- The newest runs first.
---   $1 most int8
+-- The newest runs first, or those before one of them.
+--   $1 most   int8
+--   $2 before uuid   a run that is left out, with all newer ones; NULL: from the newest one
 -- returns: RunRow, many
 SELECT r.run_id, r.triggered_by, r.phase, r.started_at, r.finished_at, r.duration_ms, r.status,
        r.counts::text, r.error_summary, r.git_sha, r.dry_run, r.host, r.pid, r.at_phase
   FROM alerts_engine_runs AS r
+ WHERE $2::uuid IS NULL
+    OR (r.started_at, r.id) < (SELECT b.started_at, b.id FROM alerts_engine_runs AS b WHERE b.run_id = $2::uuid)
  ORDER BY r.started_at DESC, r.id DESC
  LIMIT $1;
 

@@ -74,9 +74,9 @@ runs_between = statement("runs", "runs_between", RunRow)
 phases_of_runs = statement("runs", "phases_of_runs", RecordedPhase)
 
 
-async def newest_runs(database: Database, most: int) -> list[RecordedRun]:
-    """The newest runs first."""
-    return await _with_phases(database, await database.rows(recent_runs, most=most))
+async def newest_runs(database: Database, most: int, before: UUID | None = None) -> list[RecordedRun]:
+    """The newest runs first; ``before``: the last one of the page before."""
+    return await _with_phases(database, await database.rows(recent_runs, most=most, before=before))
 
 
 async def recorded_run(database: Database, run_id: UUID) -> RecordedRun:
@@ -110,7 +110,7 @@ class RunName:
 async def named_run(database: Database, name: RunName) -> RecordedRun:
     """The run that ``name`` means. Raises :class:`NotFoundError`, or :class:`AmbiguousError`, which lists the runs."""
     if name.first is None:
-        rows = await database.rows(recent_runs, most=1)
+        rows = await database.rows(recent_runs, most=1, before=None)
     else:
         rows = await database.rows(runs_between, first=name.first, last=name.last, most=_MOST_LISTED + 1)
     if not rows:
