@@ -70,6 +70,7 @@ def _request(request: web.Request) -> Request:
     return Request(
         method=request.method,
         path="" if rest is None else f"/{rest}",
+        url_path=request.rel_url.raw_path,
         query_string=request.rel_url.raw_query_string,
         headers=header_values(request.headers.items()),
         remote=request.remote or "",

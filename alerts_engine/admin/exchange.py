@@ -42,6 +42,8 @@ class Request:
     method: str
     path: str
     """What stands behind the site's prefix, decoded: ``/runs``."""
+    url_path: str = ""
+    """The whole path, as the client asked for it."""
     query_string: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By lower-case name; what was sent several times is joined by commas."""

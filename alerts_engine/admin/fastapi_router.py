@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
     from alerts_engine.admin.site import Site
     from alerts_engine.engine import AlertsEngine
     from alerts_engine.settings import Settings
+
+
+class _Rest(PathConvertor):
+    """Starlette's own one for paths leaves those with a line break in them to somebody else."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("alerts_engine_rest", _Rest())
 
 
 def create_router(
@@ -57,7 +68,7 @@ def router_of(
     router = APIRouter(lifespan=lifespan)
     for site in sites:
         # An ASGI application, not a function: every method goes through the site, which answers what is not allowed.
-        for path in (site.prefix, site.prefix + "/{rest:path}"):
+        for path in (site.prefix, site.prefix + "/{rest:alerts_engine_rest}"):
             if path:
                 router.routes.append(Route(path, endpoint=_SiteApp(site), include_in_schema=False))
     return router
@@ -79,6 +90,7 @@ def _request(request: StarletteRequest) -> Request:
     return Request(
         method=request.method,
         path="" if rest is None else f"/{rest}",
+        url_path=quote(request.url.path),
         query_string=request.url.query,
         headers=header_values((_text(name), _text(value)) for name, value in request.headers.raw),
         remote=request.client.host if request.client is not None else "",

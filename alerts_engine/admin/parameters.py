@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from uuid import UUID
 
 from alerts_engine.admin.exchange import HttpError
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 MOST_ID = 2**63 - 1
 """No id in PostgreSQL is larger."""
-_LONGEST_TEXT = 500
+_LONGEST_TEXT = 300
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _YES, _NO = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off", ""})
 
 Choice = TypeVar("Choice", bound="StrEnum")
@@ -35,15 +38,15 @@ class Parameters:
             refuse(name, "is no parameter of this")
 
     def text(self, name: str, *, longest: int = _LONGEST_TEXT) -> str | None:
-        """A text without blanks around it; an empty one is none."""
+        """A text; an empty one is none."""
         values = self._given.pop(name, ())
         if len(values) > 1:
             refuse(name, "is given more than once")
-        text = values[0].strip() if values else ""
+        text = values[0] if values else ""
         if len(text) > longest:
             refuse(name, f"is longer than {longest} characters")
-        if "\0" in text or not text.isprintable():
-            refuse(name, "has characters that cannot be printed")
+        if _CONTROL.search(text):
+            refuse(name, "has control characters")
         return text or None
 
     def number(self, name: str, *, least: int = 1, most: int = MOST_ID) -> int | None:
@@ -51,7 +54,7 @@ class Parameters:
         text = self.text(name)
         if text is None:
             return None
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+        if not _is_number(text) or not least <= int(text) <= most:
             refuse(name, f"must be a whole number {_between(least, most)}")
         return int(text)
 
@@ -67,6 +70,23 @@ class Parameters:
         if not 0 < hours <= most:  # NaN is neither
             refuse(name, f"must be a number of hours above 0 and up to {most:g}")
         return hours
+
+    def pair(self, name: str) -> str | None:
+        """Two numbers with a dot between them: the cursor of a list that has two parts."""
+        text = self.text(name)
+        if text is not None:
+            first, dot, second = text.partition(".")
+            if not dot or not all(_is_number(part) for part in (first, second)):
+                refuse(name, "must be what the page before gave")
+        return text
+
+    def uuid(self, name: str) -> UUID | None:
+        """A run's whole id."""
+        text = self.text(name)
+        try:
+            return None if text is None else UUID(text)
+        except ValueError:
+            refuse(name, "must be the whole id of a run")
 
     def flag(self, name: str) -> bool:
         """``true`` or ``false``."""
@@ -104,6 +124,10 @@ def required(name: str, value: Choice | None) -> Choice:
     if value is None:
         refuse(name, "is missing")
     return value
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_ID)) and int(text) <= MOST_ID
 
 
 def _between(least: int, most: int) -> str:

@@ -48,7 +48,8 @@ async def serve_admin(
     names = (*(() if host in _EVERY_INTERFACE else (host,)), *allowed_hosts)
     app = web.Application()
     add_site(app, admin_site(source, allowed_hosts=names))
-    add_site(app, Site("root", "", (Route("GET", "/", _to_the_page, open=True),), guard=AdminGuard(source, names)))
+    roots = tuple(Route("GET", path, _to_the_page, open=True) for path in ("", "/"))
+    add_site(app, Site("root", "", roots, guard=AdminGuard(source, names)))
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -123,7 +123,8 @@ class Site:
         except AlertsEngineError as error:
             found = self.error(_status_of(error), self.explain(error), {})
         except Exception as error:  # its text may hold what must not be shown
-            log.exception("request_broke", site=self.name, error=type(error).__name__)
+            log.error("request_broke", site=self.name, error=type(error).__name__)
+            log.debug("request_broke_at", exc_info=True)
             found = self.error(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected error, which is a bug: the log has it", {})
         self._log(request, route, found, began)
         return found.having(self.headers)

@@ -27,7 +27,7 @@ ROUTES = [
     (route.method, route.path, route.open) for route in admin_site(EngineSource(settings=settings(UNREACHABLE))).routes
 ]
 CLOSED = [(method, path.replace("{", "").replace("}", "")) for method, path, is_open in ROUTES if not is_open]
-OPEN = [path.replace("{", "").replace("}", "") for _, path, is_open in ROUTES if is_open]
+OPEN = [path.replace("{name}", "style.css") for _, path, is_open in ROUTES if is_open]
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ async def test_the_log_has_no_token(client):
     with capture_logs() as lines:
         await client("GET", f"/explain?user={TOKEN}")
         await client("GET", "/runs", headers={"x-internal-token": "another-token"})
-    assert [line["status"] for line in lines] == [400, 401]
+    assert [line["status"] for line in lines] == [503, 401]
     assert TOKEN not in str(lines)
     assert "another-token" not in str(lines)
 

@@ -130,6 +130,7 @@ async def test_head_is_get_without_a_body(client):
     [
         ("GET", "/nowhere", 404), ("GET", "/echo/", 404), ("GET", "/echo/a/", 404), ("GET", "//echo/a", 404),
         ("GET", "/echo/..%2fa", 404), ("GET", "/echo/a%2Fb", 404), ("GET", "/ECHO/a", 404), ("GET", "/%00", 404),
+        ("GET", "/x%0Ay", 404), ("GET", "/%0A", 404), ("GET", "/%ff", 404),
         ("POST", "/nowhere", 404), ("DELETE", "/echo/a", 405), ("OPTIONS", "/echo/a", 405), ("PUT", "/breaks/bug", 405),
     ],
 )  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from fastapi import APIRouter, FastAPI
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 BINDINGS = ("aiohttp", "fastapi")
 
@@ -56,6 +57,27 @@ async def _by_uvicorn(router: APIRouter) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await serving
+
+
+@contextmanager
+def served_in_thread(make: Callable[[], web.Application | APIRouter]) -> Iterator[str]:
+    """The same, for a client that would keep the event loop from serving; yields the base URL."""
+    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with served(make()) as url:
+            started.set_result((url, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        serving = thread.submit(lambda: asyncio.run(serve()))
+        url, loop, stop = started.result(30)
+        try:
+            yield url
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            serving.result(30)
 
 
 async def raw_answer(url: str, *pieces: bytes, pause: float = 0.0, endless: bytes = b"") -> bytes:
