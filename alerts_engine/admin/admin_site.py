@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from alerts_engine.admin.access import AdminGuard
 from alerts_engine.admin.api import api_routes
+from alerts_engine.admin.dashboard.routes import dashboard_routes
 from alerts_engine.admin.site import Site
 from alerts_engine.masking import Redaction
 
@@ -24,4 +25,5 @@ def admin_site(source: EngineSource, prefix: str = PREFIX, allowed_hosts: Iterab
     def explain(error: AlertsEngineError) -> str:
         return Redaction(source.settings.secrets()).text(str(error))
 
-    return Site("admin", prefix, api_routes(source), guard=AdminGuard(source, allowed_hosts), explain=explain)
+    routes = (*api_routes(source), *dashboard_routes(source))
+    return Site("admin", prefix, routes, guard=AdminGuard(source, allowed_hosts), explain=explain)

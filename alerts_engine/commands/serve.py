@@ -51,7 +51,10 @@ def serve(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Serve the dashboard and the admin API; INTERNAL_RUNNER_TOKEN opens them."""
+    """Serve the dashboard and the admin API.
+
+    INTERNAL_RUNNER_TOKEN opens them; without it every request is refused.
+    """
     with command(Output(log_json=log_json, verbose=verbose)) as (given, console):
         _warn_of_the_token(given)
         with database_settings(given, embedded=embedded) as settings:

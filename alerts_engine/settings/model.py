@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     rules_dir: Folder | None = Field(None, alias="ALERTS_RULES_DIR", description="more phase-A rules")
     templates_dir: Folder | None = Field(None, alias="ALERTS_TEMPLATES_DIR", description="templates that replace built-in ones")
     internal_runner_token: Credential | None = Field(
-        None, alias="INTERNAL_RUNNER_TOKEN", description="for the admin API of a later version; nothing reads it yet"
+        None, alias="INTERNAL_RUNNER_TOKEN", description="opens the admin API and the dashboard; not set: both are closed"
     )
 
     email_provider: Literal["brevo", "resend"] = Field("brevo", alias="EMAIL_PROVIDER", description="who carries email")

@@ -1,0 +1,1 @@
+"""The dashboard: one page whose parts are rendered here, and swapped in by htmx (SPEC P-4)."""
