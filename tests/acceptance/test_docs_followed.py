@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from alerts_engine.sandbox import Sandbox
 
-ELSEWHERE = {"alerts_engine/README.md", "alerts_engine/channels/README.md"}
-"""Their code is that of tests/examples, and of a custom channel; the tests of these execute it."""
+ELSEWHERE = {"alerts_engine/README.md", "alerts_engine/admin/README.md", "alerts_engine/channels/README.md"}
+"""Their code is that of tests/examples, of a custom channel, and of a server; the tests of these execute it."""
 FOLLOWED = [document for document in DOCUMENTS if document not in ELSEWHERE and blocks(document)]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent.parent
 EXAMPLES = REPOSITORY / "tests" / "examples"
 GUIDE = (REPOSITORY / "alerts_engine" / "README.md").read_text("utf-8")
+TOKEN = "a-token-that-nobody-guesses"
 SHOWN = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
 
 
@@ -69,7 +70,8 @@ def test_the_columns_are_those_of_the_table(db):
 
 
 def shell_of(tmp_path: Path, url: str, sandbox: Sandbox) -> CommandLine:
-    return CommandLine(tmp_path, {"DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY), **sandbox.settings})
+    given = {"DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY), "INTERNAL_RUNNER_TOKEN": TOKEN, **sandbox.settings}
+    return CommandLine(tmp_path, given)
 
 
 @pytest.mark.slow
@@ -121,6 +123,13 @@ async def test_the_fastapi_application_publishes_and_sends(db, database_url, tmp
         async with asyncio.timeout(30):
             await sandbox.wait_for_messages(1)
         assert [message.destination for message in sandbox.messages] == ["a@example.com"]
+        async with aiohttp.ClientSession(f"{url}/internal/alerts/engine/") as client:
+            async with client.get("health") as response:
+                assert response.status == 401
+            async with client.get("runs", headers={"x-internal-token": TOKEN}) as response:
+                assert (await response.json())["runs"]
+            async with client.get("") as response:
+                assert "<title>alerts-engine</title>" in await response.text()
     assert published["created"] is True
     assert [row.id for row in db.execute("SELECT id FROM alert_events")] == [published["event_id"]]
 

@@ -9,6 +9,7 @@ import asyncpg
 from fastapi import FastAPI, Request
 
 from alerts_engine import AlertsEngine, AlertsEngineError, NewEvent, Published, load_settings
+from alerts_engine.admin.fastapi_router import create_router
 
 log = logging.getLogger("newsroom")
 
@@ -52,6 +53,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+app.include_router(create_router(engine=lambda: app.state.engine))  # the dashboard, for whoever has the token
 
 
 @app.post("/outages/{plant}")
