@@ -20,7 +20,11 @@ def is_meant_for(host: str, names: frozenset[str], local: str) -> bool:
 
 
 def is_of_another_site(host: str, fetch_site: str | None, origin: str | None) -> bool:
-    """Browsers say where a request comes from; nobody else does, and pages cannot keep them from it."""
+    """Browsers say where a request comes from; nobody else does, and pages cannot keep them from it.
+
+    A request that says both must be right in both. Behind a proxy the Host header may not be the name that the browser
+    knows; whoever serves there asks for the origin only where nothing is said of the site.
+    """
     own = (f"http://{host}".lower(), f"https://{host}".lower())
     return (fetch_site is not None and fetch_site not in _OWN_PAGE) or (
         origin is not None and origin.lower() not in own

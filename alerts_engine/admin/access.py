@@ -87,7 +87,9 @@ class AdminGuard:
             )
         if route is not None and route.open:
             return  # a link from elsewhere may lead to the page
-        if is_of_another_site(host, request.headers.get("sec-fetch-site"), request.headers.get("origin")):
+        fetch_site = request.headers.get("sec-fetch-site")
+        origin = request.headers.get("origin") if fetch_site is None else None
+        if is_of_another_site(host, fetch_site, origin):
             raise HttpError(HTTPStatus.FORBIDDEN, "a page of another site may not ask for anything here")
 
     def _check_token(self, request: Request, route: Route | None, secret: str) -> None:

@@ -154,7 +154,9 @@ async def test_pages_of_other_sites_get_nothing(client, headers):
 
 
 async def test_its_own_page_may_ask(client):
-    """As browsers say it."""
+    """As browsers say it, also behind a proxy that has another name (P-2)."""
+    behind_a_proxy = {"Sec-Fetch-Site": "same-origin", "Origin": "https://ops.example", "Host": "localhost:8026"}
+    assert (await client("GET", "/openapi.json", headers=HEADERS | behind_a_proxy))[0] == 200
     origin = client.url.removesuffix(PREFIX)
     assert (await client("GET", "/openapi.json", headers=HEADERS | {"Sec-Fetch-Site": "same-origin"}))[0] == 200
     assert (await client("GET", "/openapi.json", headers=HEADERS | {"Origin": origin}))[0] == 200
