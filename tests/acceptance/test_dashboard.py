@@ -341,6 +341,15 @@ async def test_from_a_cause_to_a_life_and_why(alerts_engine: CommandLine, db: ps
         assert "email" in await page.locator("#detail-body").inner_text()
 
 
+async def test_a_cause_has_a_sample(alerts_engine: CommandLine, db: psycopg.Connection) -> None:
+    """One press from a cause to one person's message (P-4a)."""
+    fill(db)
+    async with serving(alerts_engine) as address, opened(address) as page:
+        await page.locator(".causes li", has_text="timeout").get_by_role("button", name="The newest one").click()
+        await page.locator("#detail-body h2", has_text="Delivery").wait_for()
+        assert "timeout" in await page.locator("#detail-body").inner_text()
+
+
 async def test_search_finds_people_and_messages(alerts_engine: CommandLine, db: psycopg.Connection) -> None:
     """By address, by id; an address never stands in a URL (P-4a, O-3)."""
     filled = fill(db)
