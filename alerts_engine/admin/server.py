@@ -37,17 +37,24 @@ class ServeAddressError(AlertsEngineError):
 
 @asynccontextmanager
 async def serve_admin(
-    engine: AlertsEngine, host: str = "127.0.0.1", port: int = 0, *, allowed_hosts: Iterable[str] = ()
+    engine: AlertsEngine,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    allowed_hosts: Iterable[str] = (),
+    also: Iterable[Site] = (),
 ) -> AsyncIterator[str]:
     """Serve until the block ends, and yield the page's address; port 0 takes a free one.
 
     Besides ``host`` and the names and addresses of the machine itself, clients may call it by ``allowed_hosts``.
-    Raises :class:`ServeAddressError`.
+    ``also``: more sites, such as the readers' page, with guards of their own. Raises :class:`ServeAddressError`.
     """
     source = EngineSource(engine)
     names = (*(() if host in _EVERY_INTERFACE else (host,)), *allowed_hosts)
     app = web.Application()
     add_site(app, admin_site(source, allowed_hosts=names))
+    for site in also:
+        add_site(app, site)
     roots = tuple(Route("GET", path, _to_the_page, open=True) for path in ("", "/"))
     add_site(app, Site("root", "", roots, guard=AdminGuard(source, names)))
     runner = web.AppRunner(

@@ -6,6 +6,7 @@ A command imports what it needs when it runs.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -70,14 +71,17 @@ def _warn_of_the_token(settings: Settings) -> None:
 
 
 async def _serve(console: Console, settings: Settings, host: str, port: int, allowed_hosts: Sequence[str]) -> None:
+    from alerts_engine.admin.engine_source import EngineSource
     from alerts_engine.admin.server import serve_admin
     from alerts_engine.engine import AlertsEngine
+    from alerts_engine.preferences.routes import preferences_site
+    from alerts_engine.settings.links import reader_links
 
     stop = asyncio.Event()
     with on_signal(stop.set):
-        async with (
-            AlertsEngine(settings) as engine,
-            serve_admin(engine, host, port, allowed_hosts=allowed_hosts) as url,
-        ):
+        async with AlertsEngine(settings) as engine, AsyncExitStack() as serving:
+            also = [preferences_site(EngineSource(engine))] if reader_links(settings) else []
+            server = serve_admin(engine, host, port, allowed_hosts=allowed_hosts, also=also)
+            url = await serving.enter_async_context(server)
             console.say(f"dashboard: {url} (Ctrl-C ends it)")
             await stop.wait()
