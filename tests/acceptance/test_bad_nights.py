@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass, field
@@ -16,9 +17,12 @@ from alerts_engine import schema
 from alerts_engine.embedded import embedded_postgres
 from alerts_engine.sandbox import Fault
 from tests.acceptance.conftest import add_news, answer_of, statuses
+from tests.support.documents import MANUAL, blocks, section
 from tests.support.places import workshop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg
 
     from alerts_engine.sandbox import Sandbox
@@ -37,6 +41,8 @@ class Night:
     connection: psycopg.Connection
     sandbox: Sandbox
     settings: dict[str, str] = field(default_factory=dict)
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    """What was typed, and what was shown, in their order."""
 
     async def type(self, line: str, *, code: int = 0, **settings: str) -> str:
         """What a command shows; its words in one line, since where they break does not matter."""
@@ -44,6 +50,7 @@ class Night:
         if not shown.startswith("error: "):  # that one a terminal breaks by itself
             assert max(map(len, shown.splitlines()), default=0) <= 80
         print(f"$ alerts-engine {line}\n{shown}")
+        self.seen.append((line, shown))
         return " ".join(shown.split())
 
     async def cron(self, phase: str = "all", *, code: int = 0) -> None:
@@ -61,11 +68,31 @@ class Night:
         self.execute("UPDATE user_alert_deliveries SET next_retry_at = now() WHERE status = 'queued'")
 
 
+def in_one_line(text: str) -> str:
+    """Numbers and line breaks are another night's."""
+    return " ".join(re.sub(r"\d+", "#", text).split())
+
+
+def is_as_the_manual_shows(heading: str, seen: list[tuple[str, str]]) -> None:
+    """Each command of the manual's transcript was typed in that order, and showed what stands there."""
+    (transcript,) = [block.text for block in blocks(MANUAL) if block.text in section(MANUAL, f"### {heading}")]
+    nights = iter(seen)
+    for part in re.split(r"^\$ alerts-engine ", transcript, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        said = [in_one_line(line) for line in shown.splitlines()]
+        answers = (in_one_line(answer) for typed, answer in nights if typed == command)
+        assert any(all(one in answer for one in said) for answer in answers), said
+
+
 @pytest.fixture
-def night(sending: CommandLine, postgresql: psycopg.Connection, sandbox: Sandbox) -> Night:
-    """An event for twelve users."""
+def night(
+    sending: CommandLine, postgresql: psycopg.Connection, sandbox: Sandbox, request: pytest.FixtureRequest
+) -> Iterator[Night]:
+    """An event for twelve users. What the test's own section of the manual shows must have been seen."""
     add_news(postgresql, users=USERS)
-    return Night(sending, postgresql, sandbox)
+    night = Night(sending, postgresql, sandbox)
+    yield night
+    is_as_the_manual_shows(request.node.name.removeprefix("test_").replace("_", " ").capitalize(), night.seen)
 
 
 async def test_the_provider_is_down(night: Night):
@@ -205,6 +232,7 @@ async def test_the_database_is_restarted(sending: CommandLine, sandbox: Sandbox,
             assert "phase c failed: the phase lock's connection died" in await night.type("health")
             await night.cron()
             assert (await night.type("health")).startswith("✓ ok")
+            is_as_the_manual_shows("The database is restarted", night.seen)
             with driver.connect(url) as connection:
                 assert statuses(connection) == {"sent": USERS}
     assert len(sandbox.messages) == USERS

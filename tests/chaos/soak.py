@@ -93,6 +93,14 @@ SELECT (SELECT count(*) FROM alert_events WHERE fanout_completed_at IS NULL)
        + (SELECT count(*) FROM user_alert_deliveries WHERE status IN ('queued', 'sending'))
        + (SELECT count(*) FROM user_alert_digests WHERE status IN ('queued', 'sending'))
 """
+LEFT_OVER = """
+SELECT to_jsonb(d) FROM user_alert_deliveries AS d WHERE d.status IN ('queued', 'sending')
+UNION ALL
+SELECT to_jsonb(g) FROM user_alert_digests AS g WHERE g.status IN ('queued', 'sending')
+UNION ALL
+SELECT to_jsonb(e) - 'body' FROM alert_events AS e WHERE e.fanout_completed_at IS NULL
+ LIMIT 10
+"""
 
 
 @dataclass
@@ -176,7 +184,8 @@ class Soak:
                 if not due and not left:
                     return
                 if time.monotonic() > deadline:
-                    raise AssertionError(f"{left} rows are not done after {SETTLING_SECONDS} s: {output.decode()}")
+                    rows = "\n".join(str(row[0]) for row in db.execute(LEFT_OVER))
+                    raise AssertionError(f"{left} rows are not done: {rows}\nthe last run: {output.decode()}")
                 await self._sandbox.advance(ground.MINUTE)
                 await asyncio.to_thread(ground.let_time_pass, self._url, ground.MINUTE)
 

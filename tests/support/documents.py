@@ -48,9 +48,9 @@ def blocks(document: str) -> list[Block]:
 
 
 def section(document: str, heading: str) -> str:
-    """What stands below a heading, to the next one of its rank."""
-    rank = heading.split(" ", 1)[0]
-    return re.split(rf"^{rank} ", f"\n{text_of(document)}".split(f"\n{heading}\n", 1)[1], flags=re.MULTILINE)[0]
+    """What stands below a heading, to the next one of its rank or above."""
+    rank = len(heading.split(" ", 1)[0])
+    return re.split(rf"^#{{1,{rank}}} ", f"\n{text_of(document)}".split(f"\n{heading}\n", 1)[1], flags=re.MULTILINE)[0]
 
 
 def table(document: str, heading: str) -> list[list[str]]:
