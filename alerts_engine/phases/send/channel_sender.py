@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from alerts_engine.phases.send.limits import SendState
     from alerts_engine.phases.send.outcome_writer import OutcomeWriter
 
+_MOST_BEGINNING = 4
+"""A begin waits for the disk; those of several claims wait for it together."""
+
 Ready = dict[int, tuple["ClaimedMessage", Envelope]]
 """Rows that are prepared, by their ids."""
 
@@ -35,8 +38,8 @@ class ChannelSender:
         self._channel = adapter.channel
         self._limits = ChannelLimits(state, writer, adapter.channel)
         self._calls = ProviderCalls(state, writer, self._limits, adapter)
-        self._beginning = Beside(self._limits.wakeup.notify)
-        """What was claimed last is prepared and begun beside the next claim."""
+        self._beginning = Beside(_MOST_BEGINNING, self._limits.wakeup.notify)
+        """What was claimed is begun beside the next claims."""
         self._position = HEAD
         """Where the next claim begins."""
 
@@ -67,10 +70,11 @@ class ChannelSender:
             await limits.wait(limits.search.left())
             return True
         claimed = await self._claim(source, room, resting)
-        await self._beginning.end()
         if claimed:
             ready = self._prepare(source, claimed)
-            self._beginning.start(self._launch(source, ready), len(ready))
+            await self._beginning.start(self._launch(source, ready), len(ready))
+        elif self._beginning.size:
+            await self._beginning.end()
         elif self._writer.is_giving_back(source) or (resting and await self._is_due(source)):
             await limits.wait(limits.pacer.wait_for_one())
         else:
