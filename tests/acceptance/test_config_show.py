@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from tests.acceptance.conftest import CommandLine
 
 SECRETS = {
-    "BREVO_API_KEY": "xkeysib-SECRET",
-    "TWILIO_ACCOUNT_SID": "ACSECRET",
-    "TWILIO_PHONE_NUMBER": "+31SECRET",
-    "INTERNAL_RUNNER_TOKEN": "runner-SECRET",
-    "DATABASE_URL": "postgresql://someone:database-SECRET@127.0.0.1:1/nowhere",
+    "BREVO_API_KEY": "xkeysib-HIDDEN",
+    "TWILIO_ACCOUNT_SID": "ACHIDDEN",
+    "TWILIO_PHONE_NUMBER": "+31HIDDEN",
+    "INTERNAL_RUNNER_TOKEN": "runner-HIDDEN",
+    "DATABASE_URL": "postgresql://someone:database-HIDDEN@127.0.0.1:1/nowhere",
 }
 ENV_FILE = """
 ALERTS_TIMEZONE=Asia/Kathmandu
 ALERTS_MAX_ATTEMPTS=7
 ALERTS_SEND_ALLOWLIST_USER_IDS=4, 5
-TELEGRAM_BOT_TOKEN=1:SECRET
+TELEGRAM_BOT_TOKEN=1:HIDDEN
 """
 
 
@@ -45,7 +45,7 @@ async def test_no_secret_is_shown_set_or_not(alone: CommandLine):
     for arguments in ([], ["--json"], ["--verbose"]):
         answer = await alone("config", "show", *arguments, **SECRETS)
         assert answer.code == 0
-        assert "SECRET" not in answer.out + answer.err
+        assert "HIDDEN" not in answer.out + answer.err
     shown = (await alone("config", "show", "--json", **SECRETS)).json["settings"]
     assert {shown[name]["value"] for name in (*SECRETS, "TELEGRAM_BOT_TOKEN")} == {"********"}
     assert (shown["RESEND_API_KEY"]["value"], shown["RESEND_API_KEY"]["secret"]) == (None, True)
@@ -66,15 +66,15 @@ async def test_what_nobody_reads_has_the_nearest_name(alone: CommandLine):
 
 async def test_what_cannot_be_used_is_named_beside_the_others(alone: CommandLine):
     """All at once, by name, with its source and without its value; exit 1 (R-2)."""
-    (alone.folder / ".env").write_text("ALERTS_RATE_LIMIT_PER_MINUTE=SECRET\n")
-    answer = await alone("config", "show", "--json", BREVO_API_KEY="with SECRET space", ALERTS_MAX_ATTEMPTS="4")
+    (alone.folder / ".env").write_text("ALERTS_RATE_LIMIT_PER_MINUTE=HIDDEN\n")
+    answer = await alone("config", "show", "--json", BREVO_API_KEY="with HIDDEN space", ALERTS_MAX_ATTEMPTS="4")
     shown = answer.json["settings"]
     assert (answer.code, len(answer.json["errors"])) == (1, 2)
-    assert "SECRET" not in answer.out + answer.err
+    assert "HIDDEN" not in answer.out + answer.err
     unusable = {name: one["origin"] for name, one in shown.items() if not one["usable"]}
     assert unusable == {"BREVO_API_KEY": "environment", "ALERTS_RATE_LIMIT_PER_MINUTE": ".env"}
     assert shown["ALERTS_MAX_ATTEMPTS"]["value"] == 4
-    table = await alone("config", "show", BREVO_API_KEY="with SECRET space")
+    table = await alone("config", "show", BREVO_API_KEY="with HIDDEN space")
     assert (table.code, "cannot be used" in table.out) == (1, True)
 
 
