@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 EVERY_VIEW = [(width, scheme) for width in WIDTHS for scheme in SCHEMES]
+DETAILS_IN = [(375, "light"), (1440, "dark")]
+"""What opens beside the overview is the same at every width."""
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 """What an event's text or a provider's code may be: data."""
@@ -233,7 +235,7 @@ async def test_everything_fits_and_can_be_read(
         await page.locator(".causes li").first.wait_for()
         await page.locator("#numbers summary").click()
         assert await faults(page) == []
-        for path in (
+        for path in () if (width, scheme) not in DETAILS_IN else (
             f"users/{filled['user']}", f"events/{filled['event']}", f"deliveries/{filled['failed']}",
             f"deliveries/{filled['waiting']}", f"explain?user={filled['user']}&event={filled['event']}",
             "causes?cause=brevo_503&channel=email", "runs/last",

@@ -26,7 +26,7 @@ from tests.support.world import add_digest_delivery, add_user, prepared, setting
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-EXAMPLES = int(os.environ.get("DIGEST_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("DIGEST_EXAMPLES", "35"))
 MICROSECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("microseconds", "minutes", "hours", "days"))
 GRACE = 10 * MINUTE
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.support.oracle.world import World
 
 MINUTE = timedelta(minutes=1)
-EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "30"))
 
 
 @pytest.fixture

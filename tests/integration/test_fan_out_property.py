@@ -28,7 +28,7 @@ from tests.support.world import NOT_STOPPED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FAN_OUT_EXAMPLES", "30"))
 """Worlds to draw in the general test; each of the narrow ones draws half as many."""
 
 

@@ -131,7 +131,7 @@ EVENTS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(users=st.lists(ROWS, min_size=1, max_size=3), events=EVENTS)
 def test_events_together_are_wanted_as_each_of_them_alone(database_url: str, users: list, events: list):
     """Where rows are reduced and where they are not (SPEC B-4)."""
