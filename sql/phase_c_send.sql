@@ -539,14 +539,17 @@ SELECT c.id::int8 AS id, c.verdict, c.last_error FROM resolved AS c;
 
 -- name: release_deliveries
 -- also: release_digests for user_alert_digests
--- Put claimed rows back as they were, with no attempt spent (C-7, CLI-7).
+-- Put claimed rows back as they were, with no attempt spent (C-7, CLI-7). One that was uncertain, and that was about to be
+-- sent again since nobody can tell, is sent again by the next claim: there is still nobody to ask (C-17).
 --   $1 run_id text
 --   $2 ids    int8[]
+--   $3 mute   text[]       the providers that recognise no key and cannot be asked
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
 UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL
+   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL,
+       sent_by = CASE WHEN r.uncertain_since IS NOT NULL AND r.sent_by = ANY ($3) THEN NULL ELSE r.sent_by END
  WHERE r.id = ANY ($2)
    AND r.lease_expires_at IS NOT NULL
    AND r.claimed_by = $1

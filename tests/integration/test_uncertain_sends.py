@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alerts_engine import AlertsEngine, Phase
+from alerts_engine.phases.send.claims import DELIVERIES
+from alerts_engine.phases.send.outcome_writer import OutcomeStatements, PendingOutcome
 from alerts_engine.types import Failed, Sent
 from tests.support import ground
 from tests.support.sending import destination
@@ -321,3 +323,19 @@ async def test_whoever_listens_hears_what_a_question_settled(world: World, provi
     (row,) = scene.rows
     assert one.channel == "sms"
     assert one.outcome == (Sent(row.provider_message_id) if accepted else Failed(row.last_error))
+
+
+@pytest.mark.parametrize("provider", ["telegram"])
+async def test_a_repeat_that_is_given_back_is_repeated_by_the_next_run(scene: Scene, provider: str):
+    """Held at the last moment, by a pause for example: nobody can be asked, so it does not wait (SPEC C-7, C-17)."""
+    await scene.lose_an_answer(accepted=True)
+    scene.world.execute(
+        "UPDATE user_alert_deliveries SET status = 'sending', claimed_by = 'held', send_started_at = now(), "
+        "sent_by = 'telegram', next_retry_at = now(), lease_expires_at = now() + interval '1 minute'"
+    )
+    async with AlertsEngine(ground.settings(scene.world.url, scene.world.sandbox.url)) as engine:
+        await OutcomeStatements(engine.database, "held", None, ["telegram"]).write(
+            [PendingOutcome(DELIVERIES, 1, None)]
+        )
+    report = await scene.run()
+    assert (scene.rows[0].status, report.counts["repeated"], scene.arrived) == ("sent", 1, 2)

@@ -58,6 +58,8 @@ class OutcomeStatements:
     database: Executor
     run_id: str
     replayed_now: datetime | None
+    mute: list[str]
+    """The providers that recognise no key and cannot be asked."""
 
     async def write(self, batch: list[PendingOutcome]) -> set[int]:
         """Write them in one statement; the rows that it still held."""
@@ -85,17 +87,15 @@ class OutcomeStatements:
 
     async def _release(self, batch: list[PendingOutcome]) -> set[int]:
         ids = [pending.row_id for pending in batch]
-        rows = await self.database.rows(batch[0].source.statements.release, run_id=self.run_id, ids=ids)
+        rows = await self.database.rows(batch[0].source.statements.release, run_id=self.run_id, ids=ids, mute=self.mute)
         return {row.id for row in rows}
 
 
 class OutcomeWriter:
     """Keeps every outcome until it is written: a write that fails is tried again."""
 
-    def __init__(
-        self, database: Executor, run_id: str, replayed_now: datetime | None, on_written: Callable[[], None]
-    ) -> None:
-        self._statements = OutcomeStatements(database, run_id, replayed_now)
+    def __init__(self, statements: OutcomeStatements, on_written: Callable[[], None]) -> None:
+        self._statements = statements
         self._on_written = on_written
         self._clock = asyncio.get_running_loop().time
         self._unwritten: dict[tuple[str, int], PendingOutcome] = {}

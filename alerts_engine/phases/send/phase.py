@@ -15,7 +15,7 @@ from alerts_engine.phases.send.claims import SOURCES, SourceName
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.folding import fold, fold_on
 from alerts_engine.phases.send.limits import Budget, SendState
-from alerts_engine.phases.send.outcome_writer import OutcomeWriter
+from alerts_engine.phases.send.outcome_writer import OutcomeStatements, OutcomeWriter
 from alerts_engine.phases.send.prepare import Preparation
 from alerts_engine.phases.send.resolve import Resolver
 from alerts_engine.settings.links import reader_links
@@ -54,7 +54,7 @@ async def send(context: PhaseContext, counts: SendCounts, transports: Transports
 async def _reclaim(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
     """Take back what a killed run left in ``sending`` (C-11)."""
     settings = context.settings
-    mute = [one.provider for one in transports.adapters.values() if one.key_life is None and not one.can_ask]
+    mute = _mute_providers(transports)
     for source in SOURCES:
         row = await context.database.row(
             source.statements.reclaim,
@@ -71,6 +71,11 @@ async def _reclaim(context: PhaseContext, counts: SendCounts, transports: Transp
             counts.failed += row.failed
         if row.reclaimed:
             log.warning("reclaimed", source=source.name, rows=row.reclaimed, failed=row.failed)
+
+
+def _mute_providers(transports: Transports) -> list[str]:
+    """Those that recognise no key and cannot be asked: what became of an uncertain send nobody can tell."""
+    return [one.provider for one in transports.adapters.values() if one.key_life is None and not one.can_ask]
 
 
 async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
@@ -109,7 +114,8 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
         counts,
         Budget(settings.max_send_per_run),
     )
-    writer = OutcomeWriter(context.database, context.run_id, context.replayed_now, state.wake)
+    mute = _mute_providers(transports)
+    writer = OutcomeWriter(OutcomeStatements(context.database, context.run_id, context.replayed_now, mute), state.wake)
     open_channels = [a for channel, a in transports.adapters.items() if channel not in settings.channels_paused]
     resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in open_channels]
     waker = asyncio.create_task(_wake_when_stopping(context, state))
