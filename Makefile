@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-WORKERS ?= 2
+WORKERS ?= 3
 SOAK_SECONDS ?= 600
 
 .PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health chaos soak wheel release lowest requirements
@@ -33,7 +33,7 @@ sandbox: $(INSTALLED)  ## serve fake providers with an inbox
 	$(BIN)/alerts-engine sandbox
 
 test: $(INSTALLED)  ## run the whole test suite on the embedded server
-	$(BIN)/python -m pytest -n $(WORKERS) $(OPTIONS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(OPTIONS) tests
 
 lint: $(INSTALLED)  ## check style, types and import contracts
 	$(BIN)/ruff check alerts_engine tests

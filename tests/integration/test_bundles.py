@@ -343,7 +343,7 @@ STEPS = st.lists(
 
 @pytest.mark.slow
 @hypothesis_settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -291,7 +291,7 @@ def test_a_run_may_be_cancelled_at_any_await(db, database_url):
     """No claim without a lease, no lock that stays, nothing lost and nothing sent twice (SPEC I-3, C-11, C-12)."""
     cut: set[str] = set()
 
-    @how(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @how(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(moments=st.lists(st.integers(1, STEPS_OF_A_RUN), min_size=1, max_size=3), borrowed=st.booleans())
     def holds(moments: list[int], borrowed: bool) -> None:
         db.execute(EMPTY)
