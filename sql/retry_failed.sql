@@ -73,7 +73,9 @@ SELECT r.channel, coalesce(r.last_error, 'unknown') AS cause, count(*) AS count
  GROUP BY r.channel, coalesce(r.last_error, 'unknown');
 
 -- name: retry_unconfigured_deliveries
--- Queue a batch of what was skipped since the channel had no credentials, where the event is young enough to be of use.
+-- also: retry_unconfigured_digests for user_alert_digests
+-- Queue a batch of what was skipped since the channel had no credentials, where the event is young enough to be of use; a
+-- digest is young enough while its newest event is.
 --   $1 channel        text
 --   $2 since          timestamptz   the event was created since
 --   $3 reset_attempts bool
@@ -82,32 +84,34 @@ SELECT r.channel, coalesce(r.last_error, 'unknown') AS cause, count(*) AS count
 -- locks: the rows (skip locked)
 -- again: safe; what is queued is not skipped
 WITH skipped AS MATERIALIZED (
-    SELECT d.id, d.ended_at, d.attempts > 1 AS retried
-      FROM user_alert_deliveries AS d
-     WHERE d.channel = $1
-       AND d.status = 'skipped'
-       AND d.last_error = 'channel_not_configured'
-       AND d.ended_at >= $2
+    SELECT r.id, r.ended_at, r.attempts > 1 AS retried
+      FROM /* TABLE */ user_alert_deliveries AS r
+     WHERE r.channel = $1
+       AND r.status = 'skipped'
+       AND r.last_error = 'channel_not_configured'
+       AND r.ended_at >= $2
        AND EXISTS (SELECT
-                     FROM alert_events AS e
-                    WHERE e.id = d.alert_event_id
+                     FROM alert_events AS e WHERE e.id = r.alert_event_id  -- there: FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id JOIN alert_events AS e ON e.id = d.alert_event_id WHERE i.digest_id = r.id
                       AND e.created_at::timestamptz >= $2
                    OFFSET 0)
-     ORDER BY d.ended_at, d.id
+     ORDER BY r.ended_at, r.id
      LIMIT $4
        FOR UPDATE SKIP LOCKED
 ),
 queued AS (
-    UPDATE user_alert_deliveries AS d
-       SET status = 'queued', next_retry_at = NULL, attempts = CASE WHEN $3 THEN 0 ELSE d.attempts END, ended_at = NULL,
+    UPDATE /* TABLE */ user_alert_deliveries AS r
+       SET status = 'queued', next_retry_at = NULL, attempts = CASE WHEN $3 THEN 0 ELSE r.attempts END, ended_at = NULL,
            claimed_by = NULL
       FROM skipped AS s
-     WHERE d.id = s.id
-    RETURNING d.channel, d.last_error, d.delivery_kind AS kind, s.ended_at, s.retried
+     WHERE r.id = s.id
+    RETURNING r.channel, r.last_error, s.ended_at, s.retried
+              , r.delivery_kind AS kind  -- there: , 'digest' AS kind
 ),
 counted AS (
     INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made, undone)
-    SELECT date_trunc('hour', q.ended_at, 'UTC'), 'deliveries', q.channel, q.kind, 'skipped', q.retried, 0, count(*)
+    SELECT date_trunc('hour', q.ended_at, 'UTC'),
+           'deliveries',  -- there: 'digests',
+           q.channel, q.kind, 'skipped', q.retried, 0, count(*)
       FROM queued AS q
      GROUP BY 1, q.channel, q.kind, q.retried
 )
@@ -116,86 +120,20 @@ SELECT q.channel, q.last_error AS cause, count(*) AS count
  GROUP BY q.channel, q.last_error;
 
 -- name: would_retry_unconfigured_deliveries
+-- also: would_retry_unconfigured_digests for user_alert_digests
 -- What retry_unconfigured_deliveries would queue.
 --   $1 channel text
 --   $2 since   timestamptz
 -- returns: RetriedRows, many
 -- again: safe; reads only
-SELECT d.channel, d.last_error AS cause, count(*) AS count
-  FROM user_alert_deliveries AS d
- WHERE d.channel = $1
-   AND d.status = 'skipped'
-   AND d.last_error = 'channel_not_configured'
-   AND d.ended_at >= $2
+SELECT r.channel, r.last_error AS cause, count(*) AS count
+  FROM /* TABLE */ user_alert_deliveries AS r
+ WHERE r.channel = $1
+   AND r.status = 'skipped'
+   AND r.last_error = 'channel_not_configured'
+   AND r.ended_at >= $2
    AND EXISTS (SELECT
-                 FROM alert_events AS e
-                WHERE e.id = d.alert_event_id
+                 FROM alert_events AS e WHERE e.id = r.alert_event_id  -- there: FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id JOIN alert_events AS e ON e.id = d.alert_event_id WHERE i.digest_id = r.id
                   AND e.created_at::timestamptz >= $2
                OFFSET 0)
- GROUP BY d.channel, d.last_error;
-
--- name: retry_unconfigured_digests
--- The same for digests: one is young enough while its newest event is.
---   $1 channel        text
---   $2 since          timestamptz
---   $3 reset_attempts bool
---   $4 batch          int8
--- returns: RetriedRows, many
--- locks: the rows (skip locked)
--- again: safe; what is queued is not skipped
-WITH skipped AS MATERIALIZED (
-    SELECT g.id, g.ended_at, g.attempts > 1 AS retried
-      FROM user_alert_digests AS g
-     WHERE g.channel = $1
-       AND g.status = 'skipped'
-       AND g.last_error = 'channel_not_configured'
-       AND g.ended_at >= $2
-       AND EXISTS (SELECT
-                     FROM user_alert_digest_items AS i
-                     JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
-                     JOIN alert_events AS e ON e.id = d.alert_event_id
-                    WHERE i.digest_id = g.id
-                      AND e.created_at::timestamptz >= $2
-                   OFFSET 0)
-     ORDER BY g.ended_at, g.id
-     LIMIT $4
-       FOR UPDATE SKIP LOCKED
-),
-queued AS (
-    UPDATE user_alert_digests AS g
-       SET status = 'queued', next_retry_at = NULL, attempts = CASE WHEN $3 THEN 0 ELSE g.attempts END, ended_at = NULL,
-           claimed_by = NULL
-      FROM skipped AS s
-     WHERE g.id = s.id
-    RETURNING g.channel, g.last_error, s.ended_at, s.retried
-),
-counted AS (
-    INSERT INTO alerts_engine_outcomes (hour, source, channel, kind, outcome, retried, made, undone)
-    SELECT date_trunc('hour', q.ended_at, 'UTC'), 'digests', q.channel, 'digest', 'skipped', q.retried, 0, count(*)
-      FROM queued AS q
-     GROUP BY 1, q.channel, q.retried
-)
-SELECT q.channel, q.last_error AS cause, count(*) AS count
-  FROM queued AS q
- GROUP BY q.channel, q.last_error;
-
--- name: would_retry_unconfigured_digests
--- What retry_unconfigured_digests would queue.
---   $1 channel text
---   $2 since   timestamptz
--- returns: RetriedRows, many
--- again: safe; reads only
-SELECT g.channel, g.last_error AS cause, count(*) AS count
-  FROM user_alert_digests AS g
- WHERE g.channel = $1
-   AND g.status = 'skipped'
-   AND g.last_error = 'channel_not_configured'
-   AND g.ended_at >= $2
-   AND EXISTS (SELECT
-                 FROM user_alert_digest_items AS i
-                 JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
-                 JOIN alert_events AS e ON e.id = d.alert_event_id
-                WHERE i.digest_id = g.id
-                  AND e.created_at::timestamptz >= $2
-               OFFSET 0)
- GROUP BY g.channel, g.last_error;
+ GROUP BY r.channel, r.last_error;
