@@ -57,10 +57,10 @@ def retry_failed(  # noqa: PLR0917 - typer gives them by name
     kind: Annotated[RetryKind, typer.Option("--kind", help="deliveries or digests.")],
     since_hours: Annotated[float, typer.Option("--since-hours", min=0, help="What failed within so many hours.")],
     reset_attempts: Annotated[
-        bool, typer.Option("--reset-attempts", help="Those too that used up their attempts: they begin at none.")
+        bool, typer.Option("--reset-attempts", help="Also rows that used up their attempts; they start again at 0.")
     ] = False,
     reason: Annotated[
-        SkippedFor | None, typer.Option("--reason", help="What was skipped for it instead of what failed.")
+        SkippedFor | None, typer.Option("--reason", help="Take up what was skipped for this reason instead.")
     ] = None,
     cause: Annotated[str | None, typer.Option("--cause", help="Only rows with this code.")] = None,
     channel: ChannelName = None,
@@ -70,9 +70,9 @@ def retry_failed(  # noqa: PLR0917 - typer gives them by name
     verbose: Verbose = False,
     embedded: Embedded = False,
 ) -> None:
-    """Queue failed rows anew.
+    """Queue failed rows again, where trying again can help.
 
-    Where trying again can help; the next run sends them.
+    The next run sends them.
     """
     with command(Output(as_json, log_json, verbose)) as (given, console):
         with database_settings(given, embedded=embedded) as settings:
