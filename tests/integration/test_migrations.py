@@ -220,6 +220,8 @@ CHECKSUMS = {
     "0024.bundles.sql": "362a094b6241fb5d",
     "0025.readers_choices.rollback.sql": "2d59bf6205f4ed60",
     "0025.readers_choices.sql": "b45bd47dc7d9bc6a",
+    "0026.reasons_as_table.rollback.sql": "eacf22f226dd0732",
+    "0026.reasons_as_table.sql": "2eda2282ae69116b",
 }
 """The first 16 digits of each file's SHA-256. yoyo knows a migration by its name: one that databases may have applied
 must not change. Correct the shape in a new file."""

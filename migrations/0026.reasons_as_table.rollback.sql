@@ -1,0 +1,1 @@
+DROP FUNCTION IF EXISTS alert_reasons_for(BIGINT, BIGINT []);
