@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
-from functools import cache
+from datetime import datetime
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from alerts_engine.errors import RuleError, StatementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PACKAGE = Path(__file__).parent
 Row = TypeVar("Row")
@@ -33,15 +37,54 @@ def folder(name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    number: int
+    """``$1`` is the first."""
     name: str
     type: str
+
+    @property
+    def sql_type(self) -> str:
+        return "text" if self.type == "json_text" else self.type
 
     def encode(self, value: Any) -> Any:
         """``value`` as asyncpg takes it, whatever codecs the connection has: JSON goes as text."""
         return json.dumps(value) if self.type == "json_text" and value is not None else value
 
+    def as_texts(self, value: Any) -> Any:
+        """A list as texts, where asyncpg would first have to ask the server about the array's type."""
+        written = _ELEMENTS.get(self.type)
+        if written is None or value is None:
+            return value
+        return [None if one is None else written(one) for one in value]
+
+    def sent_as(self, *, hidden: bool) -> str:
+        """What stands for the parameter in the text that goes to the server; see :attr:`Definition.lasting_plan`."""
+        value = f"${self.number}::text[]::{self.type}" if self.type in _ELEMENTS else f"${self.number}"
+        # Cast once more behind the subquery, since ANY ((SELECT …)) asks for rows.
+        return f"(SELECT {value}::{self.sql_type})::{self.sql_type}" if hidden else value
+
+
+_ELEMENTS: dict[str, Callable[[Any], str]] = {
+    "int4[]": str,
+    "int8[]": str,
+    "float8[]": repr,
+    "bool[]": str,
+    "timestamptz[]": datetime.isoformat,
+    "bytea[]": lambda value: f"\\x{value.hex()}",
+}
+"""The arrays that asyncpg asks the server about on each new connection (5 ms of its time), and an element's text."""
+
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A statement with its values, as it goes to the server."""
+
+    text: str
+    arguments: list[Any]
+    fresh_plan: bool
+
+
+@dataclass(frozen=True)
 class Definition:
     """One statement as its file has it."""
 
@@ -54,8 +97,38 @@ class Definition:
     many: bool
     fresh_plan: bool = False
     """Planned anew for each execution's values, never by a generic plan."""
+    lasting_plan: bool = False
+    """Planned without a look at the values, so that one plan serves a whole session.
+
+    PostgreSQL plans a statement anew for each execution while that looks cheaper than one plan for all values, and what
+    planning itself costs hardly counts in that. A value that comes from a subquery makes no such difference.
+    """
+    fresh_when_given: int | None = None
+    """The number of the parameter that calls for a fresh plan when it is not ``None``."""
     limit_seconds: float | None = None
     """How long an execution may take; ``None``: as long as any statement may."""
+
+    def call(self, values: dict[str, Any]) -> Call:
+        """What to send for these values; raises as :meth:`bind` does."""
+        arguments = self.bind(values)
+        fresh = self.fresh_plan or (self.fresh_when_given and arguments[self.fresh_when_given - 1] is not None)
+        texts = [parameter.as_texts(value) for parameter, value in zip(self.parameters, arguments, strict=True)]
+        return Call(self._with_values if fresh else self.sent, texts, fresh_plan=bool(fresh))
+
+    @cached_property
+    def sent(self) -> str:
+        """The text as it is sent, unless the values ask for a fresh plan."""
+        return self._text_with(hidden=True) if self.lasting_plan else self._with_values
+
+    @cached_property
+    def _with_values(self) -> str:
+        return self._text_with(hidden=False)
+
+    def _text_with(self, *, hidden: bool) -> str:
+        def parameter(match: re.Match[str]) -> str:
+            return self.parameters[int(match[1]) - 1].sent_as(hidden=hidden)
+
+        return re.sub(r"\$(\d+)", parameter, self.text)
 
     def bind(self, values: dict[str, Any]) -> list[Any]:
         """The values in the order of ``$1 … $n``; raises :class:`StatementError` on a missing or unknown name."""
@@ -143,6 +216,7 @@ def _parse_with_twin(file: str, piece: str) -> list[Definition]:
 
 
 _PARAMETER = re.compile(r"^-- +\$(\d+) +(\w+) +(\w+(?:\[\])?)")
+_PLAN = re.compile(r"^-- plan: (?P<lasting>lasting(?:, but )?)?(?P<fresh>fresh(?: when \$(?P<given>\d+) is given)?)?\b")
 _LIMIT = re.compile(r"^-- limit: +(\d+) s[ ]*$")
 _RETURNS = re.compile(r"^-- returns: +(\w+)(?:, +(one|many))?\s*$")
 
@@ -159,14 +233,17 @@ def _parse(file: str, piece: str) -> Definition:
     returns = [match for line in header if (match := _RETURNS.match(line))]
     if len(returns) != 1:
         raise StatementError(f"{file}.sql: {name}: the header needs one line '-- returns: Row, one|many' or 'nothing'")
+    plan = next((match for line in header if (match := _PLAN.match(line))), None)
     return Definition(
         file=file,
         name=name,
         text="\n".join(lines).strip().rstrip(";"),
-        parameters=tuple(Parameter(match[2], match[3]) for match in parameters),
+        parameters=tuple(Parameter(int(match[1]), match[2], match[3]) for match in parameters),
         returns=returns[0][1],
         many=returns[0][2] == "many",
-        fresh_plan=any(line.startswith("-- plan: fresh") for line in header),
+        fresh_plan=plan is not None and bool(plan["fresh"]) and plan["given"] is None,
+        lasting_plan=plan is not None and bool(plan["lasting"]),
+        fresh_when_given=int(plan["given"]) if plan is not None and plan["given"] else None,
         limit_seconds=_limit_of(file, name, header),
     )
 

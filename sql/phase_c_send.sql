@@ -123,6 +123,7 @@ SELECT count(*) AS count FROM ended;
 -- What this run claimed before leaves dead entries at the head of the index, as long as anybody's old snapshot keeps
 -- them. So a claim begins where the last one ended ($9 … $12); rows given back since lie before that, and are found by a
 -- claim that begins at the head again.
+-- The limit of 1000 is for the planner, which does not know $2; no more rows are locked than $2 asks for.
 -- An uncertain row is claimed where sending it again is safe, because its key lives, or because nobody can tell and it
 -- may be sent again: then sent_by is NULL (C-17).
 --   $1 channel      text
@@ -143,55 +144,62 @@ SELECT count(*) AS count FROM ended;
 --   $16 says_why    bool        an email says why it came: note that once, for every attempt (M-3b)
 -- returns: ClaimedDelivery, many
 -- locks: the claimed rows (skip locked)
+-- plan: lasting, but fresh when $6 is given: those on a list are found by an index
 -- again: safe; a crash leaves a lease that reclaim_deliveries gives back
 WITH fresh AS (
-    SELECT r.id, r.created_at
-      FROM /* TABLE */ user_alert_deliveries AS r
-     WHERE r.channel = $1
-       AND r.status = 'queued'
-       AND r.delivery_kind = 'instant'  -- only here
-       AND r.next_retry_at IS NULL
-       AND r.uncertain_since IS NULL
-       AND (r.created_at, r.id) >= (coalesce($9::timestamptz, '-infinity'), coalesce($10::int8, 0))
-       AND ($6::int8[] IS NULL OR r.user_id = ANY ($6))
-       AND (cardinality($7::text[]) = 0 OR NOT EXISTS (
-            SELECT FROM alert_destinations() AS a
-             WHERE a.user_id = r.user_id AND a.channel = $1 AND a.destination = ANY ($7)))
-       AND r.id <> ALL ($8)
-     ORDER BY r.created_at, r.id
+    SELECT f.*
+      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons
+                   , r.alert_event_id  -- only here
+              FROM /* TABLE */ user_alert_deliveries AS r
+             WHERE r.channel = $1
+               AND r.status = 'queued'
+               AND r.delivery_kind = 'instant'  -- only here
+               AND r.next_retry_at IS NULL
+               AND r.uncertain_since IS NULL
+               AND (r.created_at, r.id) >= (coalesce($9::timestamptz, '-infinity'), coalesce($10::int8, 0))
+               AND CASE WHEN $6::int8[] IS NULL THEN TRUE ELSE r.user_id = ANY ($6) END
+               AND CASE WHEN cardinality($7::text[]) = 0 THEN TRUE ELSE NOT EXISTS (
+                   SELECT FROM alert_destinations() AS a
+                    WHERE a.user_id = r.user_id AND a.channel = $1 AND a.destination = ANY ($7)) END
+               AND r.id <> ALL ($8)
+             ORDER BY r.created_at, r.id
+             LIMIT 1000
+               FOR UPDATE OF r SKIP LOCKED) AS f
      LIMIT $2
-       FOR UPDATE OF r SKIP LOCKED
 ),
 again AS (
-    SELECT r.id, r.created_at
-      FROM /* TABLE */ user_alert_deliveries AS r
-     WHERE r.channel = $1
-       AND r.status = 'queued'
-       AND r.delivery_kind = 'instant'  -- only here
-       AND r.next_retry_at IS NOT NULL
-       AND r.next_retry_at <= coalesce($5::timestamptz, now())
-       AND (r.next_retry_at, r.id) >= (coalesce($11::timestamptz, '-infinity'), coalesce($12::int8, 0))
-       AND (r.uncertain_since IS NULL
-            OR r.attempts < $15
-               AND (r.sent_by IS NULL OR r.sent_by = $13 AND r.key_used_at > now() - $14::interval))
-       AND ($6::int8[] IS NULL OR r.user_id = ANY ($6))
-       AND (cardinality($7::text[]) = 0 OR NOT EXISTS (
-            SELECT FROM alert_destinations() AS a
-             WHERE a.user_id = r.user_id AND a.channel = $1 AND a.destination = ANY ($7)))
-       AND r.id <> ALL ($8)
-     ORDER BY r.next_retry_at, r.id
+    SELECT f.*
+      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons
+                   , r.alert_event_id  -- only here
+              FROM /* TABLE */ user_alert_deliveries AS r
+             WHERE r.channel = $1
+               AND r.status = 'queued'
+               AND r.delivery_kind = 'instant'  -- only here
+               AND r.next_retry_at IS NOT NULL
+               AND r.next_retry_at <= coalesce($5::timestamptz, now())
+               AND (r.next_retry_at, r.id) >= (coalesce($11::timestamptz, '-infinity'), coalesce($12::int8, 0))
+               AND (r.uncertain_since IS NULL
+                    OR r.attempts < $15
+                       AND (r.sent_by IS NULL OR r.sent_by = $13 AND r.key_used_at > now() - $14::interval))
+               AND CASE WHEN $6::int8[] IS NULL THEN TRUE ELSE r.user_id = ANY ($6) END
+               AND CASE WHEN cardinality($7::text[]) = 0 THEN TRUE ELSE NOT EXISTS (
+                   SELECT FROM alert_destinations() AS a
+                    WHERE a.user_id = r.user_id AND a.channel = $1 AND a.destination = ANY ($7)) END
+               AND r.id <> ALL ($8)
+             ORDER BY r.next_retry_at, r.id
+             LIMIT 1000
+               FOR UPDATE OF r SKIP LOCKED) AS f
      LIMIT $2
-       FOR UPDATE OF r SKIP LOCKED
 ),
 due AS (
-    SELECT id
-      FROM (SELECT id, created_at FROM fresh UNION ALL SELECT id, created_at FROM again) AS both_kinds
-     ORDER BY created_at, id
+    SELECT b.*
+      FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) AS b
+     ORDER BY b.created_at, b.id
      LIMIT $2
 ),
 -- A claim need not wait for the disk: every send waits for the commit of begin_deliveries, which takes it along.
 unhurried AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', TRUE) AS mode
+    SELECT set_config('synchronous_commit', 'off', TRUE) AS mode, $16::bool AS says_why
 ),
 claimed AS (
     UPDATE /* TABLE */ user_alert_deliveries AS r
@@ -199,11 +207,12 @@ claimed AS (
            claimed_by = $3,
            lease_expires_at = coalesce($5::timestamptz, now()) + $4::interval,
            send_started_at = NULL,
-           reasons = CASE WHEN NOT $16 THEN r.reasons ELSE coalesce(r.reasons, alert_reasons(r.user_id::int8, ARRAY(
-               SELECT r.alert_event_id::int8  -- there: SELECT d.alert_event_id::int8 FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id WHERE i.digest_id = r.id
-           ))) END
+           reasons = coalesce(r.reasons, w.reasons)
       FROM due
      CROSS JOIN unhurried
+      LEFT JOIN LATERAL alert_reasons_for(due.user_id::int8, CASE WHEN unhurried.says_why AND due.reasons IS NULL THEN
+                ARRAY[due.alert_event_id::int8]  -- there: ARRAY(SELECT d.alert_event_id::int8 FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id WHERE i.digest_id = due.id)
+                END) AS w ON TRUE
      WHERE r.id = due.id
        AND unhurried.mode = 'off'
     RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since, r.reasons

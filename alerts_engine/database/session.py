@@ -16,7 +16,7 @@ from alerts_engine.errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from alerts_engine.statements import Definition, Statement
+    from alerts_engine.statements import Call, Definition, Statement
 
 Row = TypeVar("Row")
 COMMAND_TIMEOUT_SECONDS = 300.0
@@ -58,15 +58,15 @@ class Session:
     async def rows(self, statement: Statement[Row], **values: Any) -> list[Row]:
         make: Callable[[Any], Row] = row_maker(statement.row)  # type: ignore[arg-type]
         with _noted(statement.definition.name), as_our_errors(statement.definition.name, self._target):
-            records = await self._fetch(statement.definition, statement.definition.bind(values))
+            records = await self._fetch(statement.definition, statement.definition.call(values))
         return [make(record) for record in records]
 
-    async def _fetch(self, definition: Definition, arguments: list[Any]) -> list[Any]:
-        if definition.fresh_plan:
+    async def _fetch(self, definition: Definition, call: Call) -> list[Any]:
+        if call.fresh_plan:
             # Prepared for this once: PostgreSQL plans the first executions of a statement for their values.
-            prepared = await self._connection.prepare(definition.text)
-            return list(await prepared.fetch(*arguments, timeout=_limit(definition)))
-        return list(await self._connection.fetch(definition.text, *arguments, timeout=_limit(definition)))
+            prepared = await self._connection.prepare(call.text)
+            return list(await prepared.fetch(*call.arguments, timeout=_limit(definition)))
+        return list(await self._connection.fetch(call.text, *call.arguments, timeout=_limit(definition)))
 
     async def row(self, statement: Statement[Row], **values: Any) -> Row:
         return only(await self.rows(statement, **values), statement)
@@ -74,7 +74,8 @@ class Session:
     async def run(self, statement: Statement[None], **values: Any) -> None:
         definition = statement.definition
         with _noted(definition.name), as_our_errors(definition.name, self._target):
-            await self._connection.execute(definition.text, *definition.bind(values), timeout=_limit(definition))
+            call = definition.call(values)
+            await self._connection.execute(call.text, *call.arguments, timeout=_limit(definition))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

@@ -10,7 +10,9 @@ from enum import EnumType
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 
 import alerts_engine
@@ -52,6 +54,41 @@ async def test_statement_is_what_its_header_says(file: str, name: str, database_
     assert [column for column, _ in columns] == [field.name for field in dataclasses.fields(statement.row)]
     for column, type_name in columns:
         assert _fits(hints[column], type_name), f"{column} is {type_name}, not {hints[column]}"
+
+
+async def test_what_is_sent_is_the_same_statement(database_url: str):
+    """Arrays that go as text, and values that the planner does not see, change neither its columns nor their types."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for statement in statements.REGISTRY.values():
+            written = await connection.prepare(statement.definition.text)
+            sent = await connection.prepare(statement.definition.sent)
+            assert sent.get_attributes() == written.get_attributes(), statement.definition.name
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("int4[]", [1, None, -(2**31)]),
+        ("int8[]", [2**62, 0]),
+        ("int8[]", []),
+        ("float8[]", [0.1, None, -1e300, float("inf")]),
+        ("bool[]", [True, False, None]),
+        ("timestamptz[]", [datetime(2026, 3, 29, 1, 30, 0, 5, tzinfo=ZoneInfo("Europe/Berlin")), None]),
+        ("bytea[]", [b'\x00\xff\\"{},', b"", None]),
+    ],
+)
+async def test_a_list_arrives_as_it_is(kind: str, values: list[Any], database_url: str):
+    """Also where it goes as texts."""
+    parameter = statements.Parameter(1, "values", kind)
+    connection = await asyncpg.connect(database_url)
+    try:
+        text = f"SELECT {parameter.sent_as(hidden=True)}"
+        assert await connection.fetchval(text, parameter.as_texts(values)) == values
+    finally:
+        await connection.close()
 
 
 NOT_FOLLOWED = {
