@@ -6,7 +6,6 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from dataclasses import dataclass
-from hashlib import sha256
 
 PATH = "/alerts/preferences"
 _PURPOSE = b"alerts-engine reader link 1\0"
@@ -55,7 +54,7 @@ class ReaderLinks:
         return ReaderToken(int(user_id), channel, scope)
 
     def _proof(self, said: bytes) -> bytes:
-        return hmac.new(self._key, _PURPOSE + said, sha256).digest()
+        return hmac.digest(self._key, _PURPOSE + said, "sha256")
 
 
 def _encoded(raw: bytes) -> str:

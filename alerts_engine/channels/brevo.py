@@ -110,7 +110,7 @@ class BrevoAdapter:
         return {"api-key": self._api_key.get_secret_value().strip()}
 
     def _body(self, envelope: Envelope, message: EmailMessage) -> JsonObject:
-        sender = {"email": self._sender.address}
+        key, sender = str(envelope.idempotency_key), {"email": self._sender.address}
         if self._sender.name is not None:
             sender["name"] = self._sender.name
         return {
@@ -120,8 +120,8 @@ class BrevoAdapter:
             "htmlContent": message.html,
             "textContent": message.text,
             # Brevo reads its idempotency key here, not from the request's own headers (SPEC C-12).
-            "headers": {"idempotencyKey": str(envelope.idempotency_key), **email_headers(envelope)},
-            "tags": [str(envelope.idempotency_key)],
+            "headers": {"idempotencyKey": key, **email_headers(envelope)},
+            "tags": [key],
         }
 
 

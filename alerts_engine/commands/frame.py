@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = structlog.get_logger("alerts_engine.command")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OBJECTS_UNTIL_COLLECTION = 20_000
+"""Looking for garbage after each 700 new objects takes a sixth of a send's time, and finds none: what a send makes goes
+with its last reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def url_of(settings: Settings) -> str:
 
 def run_loop(work: Coroutine[None, None, T]) -> T:
     """Run ``work`` to its end, on uvloop where it is installed (extra ``speed``)."""
+    gc.set_threshold(_OBJECTS_UNTIL_COLLECTION)
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from html import escape
 from string import capwords
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,9 @@ class Reader:
 NOBODY = Reader()
 
 
+@lru_cache(maxsize=256)
 def reader_of(reasons: str | None, *, has_link: bool) -> Reader:
-    """The reader of an email whose row keeps these ``reasons`` (JSON, from ``alert_reasons``)."""
+    """The reader of an email whose row keeps these ``reasons`` (JSON, from ``alert_reasons_for``)."""
     return Reader(why=why(reasons), link=ANY_LINK if has_link else None)
 
 

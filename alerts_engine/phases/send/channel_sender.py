@@ -37,8 +37,8 @@ class ChannelSender:
         self._adapter = adapter
         self._channel = adapter.channel
         self._limits = ChannelLimits(state, writer, adapter.channel)
-        self._calls = ProviderCalls(state, writer, self._limits, adapter)
-        self._beginning = Beside(_MOST_BEGINNING, self._limits.wakeup.notify)
+        self._calls = ProviderCalls(state, writer, self._limits, adapter, self._room_changed)
+        self._beginning = Beside(_MOST_BEGINNING, self._room_changed)
         """What was claimed is begun beside the next claims."""
         self._position = HEAD
         """Where the next claim begins."""
@@ -84,6 +84,11 @@ class ChannelSender:
     def _room(self) -> int:
         """How many rows can be claimed; those that begin take places and tokens as those do that are being sent."""
         return self._limits.room(len(self._calls), self._beginning.size)
+
+    def _room_changed(self) -> None:
+        """Something has ended: wake up for as many rows as are worth a claim, not for each."""
+        if not len(self._calls) or self._room():
+            self._limits.wakeup.notify()
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from alerts_engine.tracing import in_span
 from alerts_engine.types import ChannelDown, Retry, SendOutcome, Sent, Uncertain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from alerts_engine.channels.base import ChannelAdapter
@@ -35,14 +36,21 @@ move_telegram_chat = command("phase_c_send", "move_telegram_chat")
 class ProviderCalls:
     """The calls under way; the end of the ``async with`` block is the end of all of them (see :class:`InFlight`)."""
 
-    def __init__(self, state: SendState, writer: OutcomeWriter, limits: ChannelLimits, adapter: ChannelAdapter) -> None:
+    def __init__(
+        self,
+        state: SendState,
+        writer: OutcomeWriter,
+        limits: ChannelLimits,
+        adapter: ChannelAdapter,
+        on_landed: Callable[[], None],
+    ) -> None:
         context = state.context
         self._state = state
         self._context = context
         self._writer = writer
         self._limits = limits
         self._adapter = adapter
-        self._in_flight = InFlight(context.stopping, context.settings.shutdown_seconds, limits.wakeup.notify)
+        self._in_flight = InFlight(context.stopping, context.settings.shutdown_seconds, on_landed)
         self._broken = 0
         life = adapter.key_life
         self._provider = Provider(
