@@ -138,7 +138,7 @@ class AlertsEngine:
 
         An event whose fingerprint is known is left alone: ``created`` is ``False`` then, and ``event_id`` the known
         one's. Raises :class:`DatabaseError` or :class:`DatabaseUnreachableError`; in a transaction that is repeatable
-        read or serializable, its ``sqlstate`` may be ``40001``: begin that transaction anew.
+        read or serializable, its ``sqlstate`` may be ``40001``: begin that transaction again.
 
         >>> async def report(pool, engine, event):
         ...     async with pool.acquire() as connection, connection.transaction():
@@ -280,7 +280,7 @@ class AlertsEngine:
         dry_run: bool = False,
         stopping: asyncio.Event | None = None,
     ) -> RetriedFailed:
-        """Queue rows anew that failed within the last hours, where trying again can help (SPEC O-5).
+        """Queue rows again that failed within the last hours, where another try can help (SPEC O-5).
 
         ``reset_attempts`` takes those too that used up their attempts. ``reason`` takes what was skipped for want of
         credentials instead. ``cause`` (a code) and ``channel`` narrow it. Twice is once; a sender may be at work.

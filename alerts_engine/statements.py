@@ -96,11 +96,11 @@ class Definition:
     """The row's type name, or ``nothing``."""
     many: bool
     fresh_plan: bool = False
-    """Planned anew for each execution's values, never by a generic plan."""
+    """Planned again for each execution's values, never by a generic plan."""
     lasting_plan: bool = False
     """Planned without a look at the values, so that one plan serves a whole session.
 
-    PostgreSQL plans a statement anew for each execution while that looks cheaper than one plan for all values, and what
+    PostgreSQL plans a statement for each execution while that looks cheaper than one plan for all values, and what
     planning itself costs hardly counts in that. A value that comes from a subquery makes no such difference.
     """
     fresh_when_given: int | None = None

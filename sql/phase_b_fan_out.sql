@@ -78,7 +78,7 @@ SELECT set_config(s.name, s.reset_val, TRUE)
 -- A few users are one page: then middle_user is NULL.
 --   $1 after_user int8
 --   $2 page_size  int8
---   $3 worth_two  int8         so many users are worth two pages, even if they would fit into one
+--   $3 worth_two  int8         from this many users on, two pages are worth their while, even if they would fit into one
 -- returns: Pages, one
 -- again: safe; reads only
 WITH numbered AS (
@@ -139,7 +139,7 @@ SELECT u.id::int8 AS id FROM users AS u WHERE u.id = ANY ($1::int8[]) ORDER BY u
 --   $9 channels   json_text    [{channel, bit, has_digests}, …]: the registry's, at most eight
 --   $10 overflow  bool         what a quota refuses goes into the digest, where plan and channel have digests
 -- returns: FanOutPage, one
--- plan: fresh, for these values (a setting to that end would also have every foreign key check planned anew)
+-- plan: fresh, for these values (a setting to that end would also have every foreign key check planned again)
 -- locks: key share on the recipients (skip locked) and on the events; it stops the application from deleting them alone
 -- again: safe; users up to an event's fanout_position are passed over, and so is every delivery that exists
 

@@ -4,7 +4,7 @@
 -- Deliveries and digests have one life, and one text: where a header says "also", the same statement runs on the other
 -- table, with that table for /* TABLE */ and without the lines that are "only here".
 --
--- In this phase $n now may be NULL: then the database's clock decides, anew in each statement (C-14). A row has a lease
+-- In this phase $n now may be NULL: then the database's clock decides, again in each statement (C-14). A row has a lease
 -- exactly while it is 'sending', so a statement that goes by ids asks for the lease: asked for the status, the planner
 -- would go through the index of all that is being sent instead of the primary key.
 --

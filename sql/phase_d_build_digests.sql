@@ -22,11 +22,11 @@ SELECT set_config(s.name, s.reset_val, TRUE)
 -- The users and channels for whom more instant deliveries are due than may go one by one, and which of these go
 -- together. Not what was ever tried: that must not change (C-12). What this costs follows what is due.
 --   $1 now           timestamptz
---   $2 bundle_from   int8         more than so many make a bundle
+--   $2 bundle_from   int8         more than this many make a bundle
 --   $3 keep_severity int4         from here on alerts stay messages of their own
 --   $4 channels      text[]       those that have digests and are not paused
 --   $5 allowlist     int8[]       NULL: everybody
---   $6 most          int8         about so many deliveries
+--   $6 most          int8         about this many deliveries
 -- returns: Crowd, many
 -- again: safe; reads only
 WITH waiting AS (

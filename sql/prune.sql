@@ -110,7 +110,7 @@ SELECT (SELECT max(p.id)::int8 FROM page AS p) AS last_id,
 
 -- name: prune_events
 -- Events that are fanned out, have no deliveries any more, and would not come again: a rule that still finds one would
--- create it anew once its fingerprint is gone.
+-- create it again once its fingerprint is gone.
 --   $1 after         int8         the last id that was looked at
 --   $2 most          int8         rows to look at
 --   $3 before        timestamptz

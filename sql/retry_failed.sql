@@ -1,10 +1,10 @@
 -- Taking up again what failed, or what was skipped for want of credentials (SPEC O-5). Such a row keeps its error, so
--- that everybody sees why it is tried anew, and so that no digest that was tried once gets other items (D-5). It leaves
+-- that everybody sees why it is tried again, and so that no digest that was tried once gets other items (D-5). It leaves
 -- the counters of what is done (O-4a), and counts in its day's quota again (B-7), which is counted from the rows.
 
 -- name: retry_failed_deliveries
 -- also: retry_failed_digests for user_alert_digests
--- Queue a batch of one channel's failed rows anew: those that trying again can help.
+-- Queue a batch of one channel's failed rows again: those that another try can help.
 --   $1 channel        text
 --   $2 since          timestamptz   failed since
 --   $3 max_attempts   int4

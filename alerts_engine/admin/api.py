@@ -82,7 +82,7 @@ async def failures(source: EngineSource, request: Request) -> Answer:
 
 
 async def retry_failed(source: EngineSource, request: Request) -> Answer:
-    """Queue anew what failed, where trying again can help; ``dry_run`` only counts it."""
+    """Queue again what failed, where another try can help; ``dry_run`` only counts it."""
     parameters = Parameters(request)
     kind = required("kind", parameters.choice("kind", SourceName))
     since_hours = parameters.hours("since_hours", most=MOST_SINCE_HOURS)

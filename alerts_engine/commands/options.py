@@ -52,7 +52,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything."
 Embedded = Annotated[bool, typer.Option("--embedded", help="Use a PostgreSQL kept in .alerts-engine/ here.")]
 
 ChannelName = Annotated[str | None, typer.Option("--channel", help="Only this channel.")]
-SinceHours = Annotated[float, typer.Option("--since-hours", min=0, help="What ended within so many hours.")]
+SinceHours = Annotated[float, typer.Option("--since-hours", min=0, help="What ended within this many hours.")]
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Its id, the first characters of it, or last.")]
 

@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 def retry_failed(  # noqa: PLR0917 - typer gives them by name
     kind: Annotated[RetryKind, typer.Option("--kind", help="deliveries or digests.")],
-    since_hours: Annotated[float, typer.Option("--since-hours", min=0, help="What failed within so many hours.")],
+    since_hours: Annotated[float, typer.Option("--since-hours", min=0, help="What failed within this many hours.")],
     reset_attempts: Annotated[
         bool, typer.Option("--reset-attempts", help="Also rows that used up their attempts; they start again at 0.")
     ] = False,

@@ -118,7 +118,7 @@ class Database:
             await Session(connection, self._target).run(statement, **values)
 
     def check_room(self, connections: int) -> None:
-        """Raise :class:`SettingsError` when the pool never has so many connections: a run would wait for itself."""
+        """Raise :class:`SettingsError` when the pool never has this many connections: a run would wait for itself."""
         most = self._pool.get_max_size()
         if most < connections:
             raise SettingsError(

@@ -127,7 +127,7 @@ async def play(database_url: str, sandbox: Mapping[str, str], *, progress: Progr
         for number, step in enumerate(steps):
             progress("replaying", number, len(steps))
             if stopping.is_set():
-                raise AlertsEngineError("the demo was stopped: the next one begins anew")
+                raise AlertsEngineError("the demo was stopped: the next one begins again")
             if step.morning_of is not None:
                 await ground.write_morning(engine.database, step.morning_of)
             if step.news_of is not None:

@@ -111,7 +111,7 @@ class Step(StrEnum):
     NOBODY_CAN_TELL = "nobody_can_tell"
     FAILED = "failed"
     RETRIED_BY_HAND = "retried_by_hand"
-    """``retry-failed`` queued it anew, after it had failed at this moment."""
+    """``retry-failed`` queued it again, after it had failed at this moment."""
     SENT = "sent"
     SKIPPED = "skipped"
     CLAIMED = "claimed"

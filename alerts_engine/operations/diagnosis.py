@@ -76,7 +76,7 @@ class Thresholds:
     long_run_minutes: float = 60
     """The workflow ends a run after ten; by hand, an hour is a very large fan-out."""
     no_success_failing_minutes: float = 120
-    """A phase that fails, and has not succeeded for so long, does not heal by itself."""
+    """A phase that fails, and has not succeeded for this long, does not heal by itself."""
     transaction_minutes: float = 30
     """Nothing of the engine's takes that long; what is updated meanwhile leaves dead rows that every claim reads."""
     dead_rows: int = 100_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 USERS_SHOWN = 5
 MOST_ROWS = 100
 _MOST_WAITING = 100_000
-"""More than so many rows that wait for a channel are not counted one by one."""
+"""More than this many rows that wait for a channel are not counted one by one."""
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

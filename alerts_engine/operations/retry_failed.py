@@ -43,7 +43,7 @@ class RetriedRows:
 
 @dataclass(frozen=True, slots=True)
 class RetriedFailed:
-    """What was queued anew; with ``dry_run`` what would be."""
+    """What was queued again; with ``dry_run`` what would be."""
 
     kind: SourceName
     since: datetime
@@ -98,7 +98,7 @@ class _Wanted:
         )
 
     async def take(self, database: Database, channel: str) -> list[RetriedRows]:
-        """Queue a batch of it anew."""
+        """Queue a batch of it again."""
         if self.is_unconfigured:
             return await database.rows(
                 retry_unconfigured_digests if self.is_digests else retry_unconfigured_deliveries,
@@ -133,7 +133,7 @@ async def retry_failed(
     dry_run: bool = False,
     stopping: asyncio.Event | None = None,
 ) -> RetriedFailed:
-    """Queue failed rows of the last ``since_hours`` anew, in batches that block nobody.
+    """Queue failed rows of the last ``since_hours`` again, in batches that block nobody.
 
     Only those that failed for now (never permanent ones) and have attempts left, or any number with
     ``reset_attempts``. ``reason``: what was skipped for it instead, if its event is within the hours. Setting

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DECISIONS_PER_PAGE = 40_000
 LARGEST_PAGE, SMALLEST_PAGE = 20_000, 200
 _PARTS = 10
-"""What took too long is divided into so many: five times find one of 20,000 users."""
+"""What took too long is divided into this many: five times find one of 20,000 users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Group:
         return replace(self, position=user, narrow=tuple(one for one in self.narrow if one.last_user > user))
 
     def narrowed(self, last_user: int, users: int) -> Group:
-        """With smaller pages up to ``last_user``, since one of so many ``users`` took too long."""
+        """With smaller pages up to ``last_user``, since one of ``users`` users took too long."""
         return replace(self, narrow=(*self.narrow, _Narrow(last_user, max(1, users // _PARTS))))
 
     def parts(self) -> list[Group]:

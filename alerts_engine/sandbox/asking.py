@@ -33,7 +33,7 @@ class Asking:
         self._faults = faults
         self._exchange = exchange
         self.lag_seconds = 0.0
-        """Messages that were accepted less than so long ago are not listed yet."""
+        """Messages that were accepted less than this long ago are not listed yet."""
         self.questions: deque[Attempt] = deque(maxlen=KEPT)
 
     def routes(self, providers: Iterable[ProviderRules]) -> list[web.RouteDef]:

@@ -32,7 +32,7 @@ class Newest(Generic[T]):
             self.dropped += 1
 
     def clear(self) -> None:
-        """Start anew."""
+        """Start again."""
         self._entries.clear()
         self._bytes = self.dropped = 0
 

@@ -84,9 +84,9 @@ class Control:
         return _json({"settings": self._settings()})
 
     async def _list_messages(self, request: web.Request) -> web.Response:
-        """``channel``, ``destination``, ``since`` and ``before`` (messages' numbers), ``limit`` (the newest so many).
+        """``channel``, ``destination``, ``since`` and ``before`` (messages' numbers); ``limit``: how many.
 
-        ``total`` and ``channels`` count what is kept, ``dropped`` what made room for it.
+        The newest come. ``total`` and ``channels`` count what is kept, ``dropped`` what made room for it.
         """
         query = request.query
         unknown = sorted(query.keys() - _MESSAGE_FILTERS)
@@ -118,7 +118,7 @@ class Control:
         return web.Response(status=204)
 
     async def _list_attempts(self, request: web.Request) -> web.Response:
-        """``limit``: the newest so many."""
+        """``limit``: how many of the newest."""
         try:
             limit = _number(request.query.get("limit"), "limit")
         except ValueError as error:

@@ -95,7 +95,7 @@ class Exchange:
         return await _cut_short(request, answer) if fault.truncate else http_response(answer)
 
     async def _wait_for_stop(self, seconds: float | None) -> None:
-        """Wait so long, or for ever; the sandbox's end ends it, and so does the client's leaving."""
+        """Wait this long, or for ever; the sandbox's end ends it, and so does the client's leaving."""
         if seconds == 0:
             return
         try:

@@ -53,7 +53,7 @@ class Fault:
     """Sent instead of the provider's error body."""
     content_type: str = "application/json"
     delay: _Seconds = 0.0
-    """Wait so long before answering. Without ``accept`` the message is taken after the wait, if at all."""
+    """Wait this long before answering. Without ``accept`` the message is taken after the wait, if at all."""
     hang: bool = False
     """Never answer, until the client leaves or the sandbox stops."""
     reset: bool = False
@@ -73,7 +73,7 @@ class Fault:
     truncate: bool = False
     """Cut the answer in the middle: it announces more than it sends, and the connection closes."""
     size: Annotated[int, Field(ge=0, le=_LARGEST_ANSWER)] | None = None
-    """Send a body of so many bytes."""
+    """Send a body of this many bytes."""
 
     def __post_init__(self) -> None:
         if not (self.changes_answer or self.delay or self.hang or self.reset or self.truncate):

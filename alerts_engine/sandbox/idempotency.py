@@ -37,7 +37,7 @@ class NoKeys:
         """Measure the keys' life by this clock."""
 
     def keep_for(self, _seconds: float, /) -> None:
-        """Let every key live so long, also those that were used already."""
+        """Let every key live this long, also those that were used already."""
         raise ValueError("this provider has no keys")
 
 

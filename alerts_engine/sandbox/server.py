@@ -129,15 +129,15 @@ class Sandbox:
         self._mailbox.clock.advance(seconds)
 
     def set_key_life(self, provider: Provider, seconds: float) -> None:
-        """Let the provider remember idempotency keys so long."""
+        """Let the provider remember idempotency keys this long."""
         next(rules for rules in self._providers.values() if rules.provider is provider).keys.keep_for(seconds)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Return once at least so many calls have arrived."""
+        """Return once at least this many calls have arrived."""
         await self._mailbox.wait_until(lambda: self._mailbox.requests >= count)
 
     async def wait_for_messages(self, count: int) -> None:
-        """Return once at least so many messages have been accepted."""
+        """Return once at least this many messages have been accepted."""
         await self._mailbox.wait_until(lambda: self._mailbox.accepted >= count)
 
     def _application(self, gate: Gate) -> web.Application:

@@ -36,7 +36,7 @@ class AcceptsChannels(Accepts):
 
 
 def _is_yes(value: Any) -> bool:
-    # The engine runs when it is told so in so many words (SPEC CLI-2), and CI is other tools' variable.
+    # The engine runs when it is told so expressly (SPEC CLI-2), and CI is other tools' variable.
     return value is True or str(value).strip().lower() in {"1", "true", "yes", "on"}
 
 

@@ -51,7 +51,7 @@ class Inbox:
         reset: bool = False,
         accept: bool = False,
     ) -> None:
-        """Let the providers refuse what goes to ``destination``, so many ``times`` or until :meth:`heal`.
+        """Let the providers refuse what goes to ``destination``, this many ``times`` or until :meth:`heal`.
 
         ``*`` is everybody. Without more it is a 500, after which the engine tries again. ``status`` and ``code`` are
         the provider's; ``retry_after`` (seconds) is a 429; with ``hang`` no answer comes, with ``reset`` the connection

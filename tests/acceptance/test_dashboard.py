@@ -317,14 +317,14 @@ async def test_a_failure_is_retried(alerts_engine: CommandLine, db: psycopg.Conn
 
     async with serving(alerts_engine) as address, opened(address) as page:
         await page.locator(".causes li", has_text="brevo_503").get_by_role("button", name="Retry").click()
-        confirm = page.get_by_role("button", name="Queue 7 deliveries anew")
+        confirm = page.get_by_role("button", name="Queue 7 deliveries again")
         await confirm.wait_for()
         assert queued() == 0
         await page.get_by_role("button", name="Cancel").click()
         assert (await page.locator("#detail").is_visible(), queued()) == (False, 0)
         await page.locator(".causes li", has_text="brevo_503").get_by_role("button", name="Retry").press("Enter")
         await confirm.click()
-        await page.get_by_text("7 deliveries queued anew").wait_for()
+        await page.get_by_text("7 deliveries queued again").wait_for()
         assert queued() == 7
         await page.get_by_role("button", name="Done").click()
         await page.locator(".causes li", has_text="brevo_503").wait_for(state="detached")

@@ -93,7 +93,7 @@ async def test_failed_rows_are_taken_up_after_a_look(sending: CommandLine, news:
     sandbox.faults.clear()
     asked = ("retry-failed", "--kind", "deliveries", "--since-hours", "24", "--reset-attempts")
     look, done, again = await sending.several((*asked, "--dry-run"), (*asked, "--json"), asked)
-    assert "3 deliveries would be queued anew" in look.out
+    assert "3 deliveries would be queued again" in look.out
     assert (done.json["count"], done.json["by_cause"][0]["channel"]) == (3, "email")
     assert "Nothing that trying again could help." in again.out
     assert (await sending("run")).code == 0

@@ -107,7 +107,7 @@ async def _measure(server: str, options: argparse.Namespace, *, fillfactor: int,
 
 
 async def _send(connection: asyncpg.Connection, rows: int) -> None:
-    """Claim, begin and settle so many rows, as a run does."""
+    """Claim, begin and settle this many rows, as a run does."""
     for _ in range(rows // CLAIM):
         claimed = await _call(
             connection, "claim_deliveries", channel="email", claim_size=CLAIM, run_id="bench",

@@ -22,7 +22,7 @@ for name in ("procrastinate", "pgqueuer"):
 
 
 async def procrastinate_seconds(url: str, post: Post, jobs: int, concurrency: int) -> float:
-    """How long procrastinate's worker takes for so many posts; its schema is made where it is missing."""
+    """How long procrastinate's worker takes for this many posts; its schema is made where it is missing."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, max_size=10))
 
     @app.task(queue="send")
@@ -41,7 +41,7 @@ async def procrastinate_seconds(url: str, post: Post, jobs: int, concurrency: in
 
 
 async def pgqueuer_seconds(url: str, post: Post, jobs: int, concurrency: int) -> float:
-    """How long pgqueuer takes for so many posts, in batches as large as it allows for the concurrency."""
+    """How long pgqueuer takes for this many posts, in batches as large as it allows for the concurrency."""
     async with asyncpg.create_pool(url, max_size=10) as pool:
         driver = AsyncpgPoolDriver(pool)
         queries = Queries(driver)

@@ -64,7 +64,7 @@ def _scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
 def _play(name: str, scenario: Scenario, url: str) -> Result:
     try:
         return asyncio.run(scenario(url))
-    except Exception as error:  # noqa: BLE001 - the other scenarios shall be played too
+    except Exception as error:  # noqa: BLE001 - the other scenarios are still to be played
         return Result(name, lost=-1, notes=[f"{type(error).__name__}: {error}"])
 
 

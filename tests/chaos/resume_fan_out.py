@@ -138,7 +138,7 @@ async def _judge(connection: asyncpg.Connection, storm: Storm, outcome: Outcome)
 
 
 async def _run_worker(storm: Storm, now: datetime, pages: int | None = None, delay: float = 0) -> bool:
-    """Whether it was killed: ``delay`` seconds after so many ``pages``, if it got no further than that."""
+    """Whether it was killed: ``delay`` seconds after ``pages`` pages, if it got no further than that."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WORKER, storm.url, str(storm.page_size), now.isoformat(),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,

@@ -422,7 +422,7 @@ def _add_event(url: str, number: int, chance: random.Random) -> Event:
 
 
 async def soak(url: str, *, seconds: float, users: int) -> Outcome:
-    """Let it all happen on a migrated database for so many ``seconds``, then settle and judge."""
+    """Let it all happen on a migrated database for ``seconds``, then settle and judge."""
     started = time.monotonic()
     async with remote_sandbox() as sandbox:
         play = Soak(url, sandbox, users, seconds)

@@ -40,7 +40,7 @@ class Stage:
         return await task
 
     async def reach(self, messages: int, task: asyncio.Future[Any]) -> None:
-        """Wait for so many messages; fails when ``task`` ends before."""
+        """Wait for this many messages; fails when ``task`` ends before."""
         reached = asyncio.ensure_future(self.sandbox.wait_for_messages(messages))
         await asyncio.wait([reached, task], return_when=asyncio.FIRST_COMPLETED)
         reached.cancel()

@@ -119,7 +119,7 @@ class Storm:
         return True
 
     async def rage(self, phase: str, kills: int, sends: int) -> None:
-        """Kill until there were so many kills, or nothing waits any more; each after a few more calls of a provider."""
+        """Kill this many times, or until nothing waits any more; each time after a few more calls of a provider."""
         while self.result.kills < kills and self._is_something_left():
             goal = await self.sandbox.requests() + self.chance.randint(1, max(2, 2 * sends // kills))
 

@@ -44,7 +44,7 @@ def legacy(db: psycopg.Connection) -> psycopg.Connection:
 
 
 def restart_ids(db: psycopg.Connection, table: str) -> None:
-    """Let the table's sequence begin anew, as after a restore of its rows alone."""
+    """Let the table's sequence begin again, as after a restore of its rows alone."""
     db.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1, FALSE)")
 
 

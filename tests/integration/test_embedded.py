@@ -65,7 +65,7 @@ class Place:
         self.temporary.chmod(0o1777)
 
     def use(self, *, fresh: bool = False, **options: str | None) -> ServerUser:
-        """Start using the server of the folder, which is a copy unless it is there, or to be made anew."""
+        """Start using the server of the folder, which is a copy unless it is there, or to be made again."""
         if not (fresh or self.folder.exists()):
             shutil.copytree(self._made, self.folder)
         return server_user(self.folder, temporary=self.temporary, **options)

@@ -313,7 +313,7 @@ async def cancel(
     borrowed: bool,
     cut: set[str],
 ) -> None:
-    """Cancel one run after the other, each after so many steps; then let one finish."""
+    """Cancel one run after the other, each after one step more; then let one finish."""
     configured = ground.settings(url, sandbox.url, send_timeout_seconds=5, send_lease_seconds=30)
     async with pool_of(url) as pool, AlertsEngine(configured, pool=pool if borrowed else None) as engine:
         steps = Steps()

@@ -481,7 +481,7 @@ BROKEN = {
 
 
 async def test_each_broken_rule_is_reported_and_the_good_ones_are_kept(db, database_url, tmp_path):
-    """By the name of its file, with what to mend; the phase is failed (SPEC A-5)."""
+    """By the name of its file, with what to correct; the phase is failed (SPEC A-5)."""
     for name, (text, _) in BROKEN.items():
         (tmp_path / f"{name}.sql").write_text(text)
     (tmp_path / "latin.sql").write_bytes(GOOD_RULE.replace("Outage", "Stör").encode("latin-1"))

@@ -288,7 +288,7 @@ async def test_without_rows_a_user_gets_high_impact_events_of_europe(db, databas
 
 
 async def test_a_cooldown_refuses_another_event_of_the_same_kind(db, database_url):
-    """Within so many minutes, on any channel; whoever set none is not kept from it (SPEC B-4)."""
+    """Within the cooldown's minutes, on any channel; whoever set none is not kept from it (SPEC B-4)."""
     ages = {"just": 60 * MINUTE - timedelta(seconds=1), "over": 60 * MINUTE, "elsewhere": MINUTE, "none": MINUTE}
     earlier = add_event(db, NOW - 2 * HOUR, cooldown_key="gas", fanned_out=True)
     other = add_event(db, NOW - 2 * HOUR, cooldown_key="oil", fanned_out=True)

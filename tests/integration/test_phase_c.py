@@ -97,7 +97,7 @@ async def test_the_oldest_digest_goes_first(world: World):
 async def in_the_middle(
     world: World, requests: int, look: Callable[[], Any], fields: dict[str, Any], **order: Any
 ) -> Any:
-    """What ``look`` sees once so many calls are under way; then the sandbox lets them go."""
+    """What ``look`` sees once this many calls are under way; then the sandbox lets them go."""
     world.fault(hang=True)
     running = asyncio.ensure_future(world.run({"send_timeout_seconds": 1, **fields}, **order))
     await world.sandbox.wait_for_requests(requests)

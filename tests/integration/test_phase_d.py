@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def made(digests: int, items: int) -> dict[str, object]:
-    """The counts of a run that made so many ``digests`` and put so many ``items`` into them."""
+    """The counts of a run that made ``digests`` digests and put ``items`` items into them."""
     counts = {"digests_created": digests, "digest_items_attached": items, "deliveries_marked_batched": items}
     counts |= {"bundles_created": 0, "deliveries_bundled": 0}
     return counts | NOT_STOPPED

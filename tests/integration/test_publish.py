@@ -364,7 +364,7 @@ SELECT 'X', 1, 'x', '', 'old ' || n, 'old ' || n FROM generate_series(1, 20000) 
 
 
 async def test_publishing_looks_at_no_table_that_grows_as_a_whole(db, database_url):
-    """Preferences are read newest first and only so many; events by their keys (SPEC I-2, DESIGN section 3)."""
+    """Preferences are read newest first and only up to a limit; events by their keys (SPEC I-2, DESIGN section 3)."""
     db.execute(MANY)
     db.execute("VACUUM ANALYZE")
     for file, name in (("publish", "unknown_words"), ("phase_a_generate", "insert_events")):

@@ -24,7 +24,7 @@ def db(postgresql: psycopg.Connection) -> psycopg.Connection:
 
 
 async def made(db: psycopg.Connection, url: str, events: int, *, now: datetime = NOW, zone: str = "Europe/Amsterdam"):
-    """How many deliveries the fan-out of so many events makes."""
+    """How many deliveries the fan-out of these events makes."""
     for _ in range(events):
         add_event(db, now - MINUTE)
     report = await run_phase(url, Phase.B, now=now, fields={"plan_quotas": QUOTAS, "time_zone": zone})

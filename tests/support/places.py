@@ -25,7 +25,7 @@ def workshop() -> Path:
     """This checkout's folder for servers and temporary files, shared by all who test at the time."""
     link = _LINK
     link.parent.mkdir(mode=0o700, exist_ok=True)
-    if link.is_symlink() and not link.exists():  # the machine was started anew
+    if link.is_symlink() and not link.exists():  # the machine was started again
         link.unlink(missing_ok=True)
     if not link.exists():
         _link_to_new(link)

@@ -298,7 +298,7 @@ COOLING = replace(USER, preferences=(Preference("global", HIGH_IMPACT, cooldown_
     ],
 )
 def test_a_cooldown_looks_at_deliveries_of_the_same_matter_on_any_channel(minutes_ago, key, changes, matches):
-    """SPEC B-4: of another event with the same key, in the last so many minutes."""
+    """SPEC B-4: of another event with the same key, in the last minutes of the cooldown."""
     event, delivery = _earlier(minutes_ago, key, **changes)
     world = _world(event, _event(cooldown_key="key"), user=COOLING, deliveries=(delivery,))
     assert _answers(world) == ["instant" if matches else "prefs"]

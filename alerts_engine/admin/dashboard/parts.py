@@ -64,7 +64,7 @@ async def cause_part(source: EngineSource, request: Request) -> Answer:
 
 
 async def retry_part(source: EngineSource, request: Request) -> Answer:
-    """What a press would queue anew; and once it is confirmed, what it has."""
+    """What a press would queue again; and once it is confirmed, what it has."""
     parameters = Parameters(request)
     kind = required("kind", parameters.choice("kind", SourceName))
     channel = parameters.word("channel", tuple(channels()))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def retried_blocks(done: RetriedFailed, *, reset_attempts: bool) -> Iterator[Block]:
     """How many of each cause, and what comes next."""
     rows = [(one.channel, one.cause, f"{one.count:,}") for one in done.by_cause]
-    verb = "would be queued anew" if done.dry_run else "queued anew"
+    verb = "would be queued again" if done.dry_run else "queued again"
     title = f"{done.count:,} {done.kind} {verb} (since {moment_text(done.since)} UTC)"
     hint = "" if reset_attempts else "; --reset-attempts takes those too that used up their attempts"
     none = f"Nothing that trying again could help{hint}."

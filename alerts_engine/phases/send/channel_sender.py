@@ -126,7 +126,7 @@ class ChannelSender:
     # --- claiming ---------------------------------------------------------------------------------------------------
 
     async def _claim(self, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
-        """As many due rows as there is room for, from where the last claim ended; when it comes back short, anew."""
+        """As many due rows as there is room for: from where the last claim ended, and then from the head."""
         claimed = list["ClaimedMessage"]()
         # Set apart before the claim: the other senders draw on the same budget meanwhile.
         self._state.budget.reserve(room)

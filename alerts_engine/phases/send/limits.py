@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LONGEST_PAUSE_SECONDS = 60.0
 """A provider that asks for a longer pause gets it: the rest waits in the queue, not in a worker (SPEC C-8)."""
 LONGEST_FAILING_SECONDS = 60.0
-"""Outcomes that cannot be written for so long end the sending by this channel."""
+"""Outcomes that cannot be written for this long end the sending by this channel."""
 _REFILL_SHARE = 16
 """A claim waits until a sixteenth of the share is free: one statement for many rows, few places that stay empty."""
 _MOST_UNWRITTEN = 4
@@ -43,7 +43,7 @@ class Wakeup:
         event.set()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Until the next notification, or so many seconds."""
+        """Until the next notification, or for this many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -185,7 +185,7 @@ class ChannelLimits:
         return max(0, math.floor(min(free, self.bucket.available() - beginning, self._state.budget.left, batch)))
 
     async def wait(self, seconds: float) -> None:
-        """For so long, or until something changes: a send ends, an outcome is written, the run must stop."""
+        """For this long, or until something changes: a send ends, an outcome is written, the run must stop."""
         waits = [seconds if seconds > 0 else _LONGEST_WAIT_SECONDS]
         if self._context.deadline is not None:
             waits.append(max(0.01, self._context.deadline - self._clock()))

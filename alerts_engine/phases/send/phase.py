@@ -79,7 +79,7 @@ def _mute_providers(transports: Transports) -> list[str]:
 
 
 async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, transports: Transports) -> None:
-    """End the due rows of channels without credentials, unless they shall wait for them (C-10)."""
+    """End the due rows of channels without credentials, unless they are to wait for them (C-10)."""
     settings = context.settings
     if settings.fail_open_on_channel_missing:
         return

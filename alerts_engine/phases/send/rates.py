@@ -43,7 +43,7 @@ class TokenBucket:
         self._tokens -= count
 
     def pause(self, seconds: float) -> None:
-        """Let nothing out for so long; a longer pause that runs already stays."""
+        """Let nothing out for this long; a longer pause that runs already stays."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def paused_for(self) -> float:
@@ -99,7 +99,7 @@ class SearchPause:
         self._until = -math.inf
 
     def searched(self, seconds: float) -> None:
-        """A claim took so long."""
+        """A claim took this long."""
         if seconds > _LONG_SEARCH_SECONDS:
             self._until = self._clock() + _PAUSE_AFTER_SEARCH * seconds
 

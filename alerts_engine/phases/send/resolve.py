@@ -26,7 +26,7 @@ log = structlog.get_logger("alerts_engine.send")
 ASK_AGAIN = timedelta(minutes=10)
 """Until the next question about a row that the provider could not tell about."""
 LONGEST_ASKING = timedelta(hours=24)
-"""A row that nobody could tell about for so long is left to ``ALERTS_UNCERTAIN_SEND``."""
+"""A row that nobody could tell about for this long is left to ``ALERTS_UNCERTAIN_SEND``."""
 _BATCH = 10
 """Questions in one call of an adapter."""
 _POSTPONED = 500

@@ -189,7 +189,7 @@ COOLDOWNS = (None, None, None, 60, 120, 1440, 0, -5, 2**31 - 1)
 def _users(draw: st.DrawFn, user_id: int, pools: _Pools, cooldowns: tuple[int | None, ...]) -> User:
     return User(
         id=user_id,
-        # Addresses are unique, blank ones too: so many blanks as the id says.
+        # Addresses are unique, blank ones too: as many blanks as the id says.
         email=draw(_mostly(f"user{user_id}@example.test", " " * (user_id - 1), "\t" * user_id)),
         telegram_chat_id=draw(_mostly(f"{100 + user_id}", *BLANKS)),
         phone_number=draw(_mostly(f"+3161234567{user_id}", *BLANKS)),
