@@ -3,7 +3,7 @@
 The sandbox runs in a process of its own. The loop has as many workers as phase C has sends in flight, reads every
 answer, and knows neither a database nor an outcome. pgqueuer and procrastinate make the same posts as jobs. Rounds take
 turns; the ratios are those of the medians. A server that answers at once makes it a contest for the processor, in which
-PostgreSQL takes part; real ones take 50 ms and more.
+PostgreSQL takes part; real ones take 50 ms and more. A run's beginning and end take 150 ms, however much it sends.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--channel", choices=("email", "telegram", "sms"), default="email")
     parser.add_argument(

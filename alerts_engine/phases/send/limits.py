@@ -24,8 +24,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 """A provider that asks for a longer pause gets it: the rest waits in the queue, not in a worker (SPEC C-8)."""
 LONGEST_FAILING_SECONDS = 60.0
 """Outcomes that cannot be written for this long end the sending by this channel."""
-_REFILL_SHARE = 16
-"""A claim waits until a sixteenth of the share is free: one statement for many rows, few places that stay empty."""
+_REFILL_SHARE = 8
+"""A claim waits until an eighth of the share is free: one statement for many rows, few places that stay empty."""
 _MOST_UNWRITTEN = 4
 """Times the concurrency: outcomes that the database takes too slowly are not piled up without end."""
 _LONGEST_WAIT_SECONDS = 1.0
