@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,11 +118,13 @@ class _Bundling:
             yield ids
 
     async def _build(self, ids: list[int]) -> BundleBatch:
+        clock = asyncio.get_running_loop().time
         async with self._context.database.transaction() as transaction:
+            began = clock()
             await transaction.run(begin_batch, lock_patience=LOCK_PATIENCE, patience=STATEMENT_PATIENCE)
             batch = await transaction.row(build_batch_of_bundles, now=self._context.now, ids=ids)
             if not self._context.dry_run:
-                await self._portion.adapt(transaction, len(ids))
+                await self._portion.adapt(transaction, len(ids), clock() - began)
             return batch
 
     def _after(self, error: Exception, deliveries: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -145,8 +146,9 @@ class _Batches:
             self._passed_over.append(delivery.id)
 
     async def _build(self, horizon: timedelta) -> DigestBatch:
-        settings = self._context.settings
+        settings, clock = self._context.settings, asyncio.get_running_loop().time
         async with self._context.database.transaction() as transaction:
+            began = clock()
             await transaction.run(begin_batch, lock_patience=LOCK_PATIENCE, patience=STATEMENT_PATIENCE)
             batch = await transaction.row(
                 build_batch,
@@ -161,7 +163,7 @@ class _Batches:
                 passed_over=self._passed_over,
             )
             if batch.taken and not self._context.dry_run:
-                await self._portion.adapt(transaction, batch.taken)
+                await self._portion.adapt(transaction, batch.taken, clock() - began)
             return batch
 
     def report(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ class OnePage:
 
     async def decide(self, transaction: Session, group: Group, last_user: int, users: int) -> FanOutPage:
         """Decide on one page. A single user may be waited for, as nobody else is held meanwhile."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
         alone = users == 1 and not self._context.dry_run
         if alone:
             await self._hold(transaction, last_user)
@@ -100,7 +103,7 @@ class OnePage:
         if users > 1 and await self._are_any_still_there(transaction, page.held_by_others):
             raise PageHeldUp(group, users)
         if users and not self._context.dry_run:
-            await self._portion.adapt(transaction, users)
+            await self._portion.adapt(transaction, users, clock() - began)
         return page
 
     async def _are_any_still_there(self, transaction: Session, users: list[int]) -> bool:
