@@ -40,6 +40,8 @@ def purging(url: str, users: list[int], *, at_once: int, pause: float = 0.0) -> 
 
     def purge() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
+            # Planned while a table was still empty, what follows a deletion would scan it ever after.
+            connection.execute("SET plan_cache_mode = force_custom_plan")
             for portion in portions:
                 if stop.wait(pause):
                     return
