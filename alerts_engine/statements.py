@@ -79,8 +79,8 @@ _ELEMENTS: dict[str, Callable[[Any], str]] = {
 class Call:
     """A statement with its values, as it goes to the server."""
 
-    text: str
-    arguments: list[Any]
+    text: str = field(repr=False)
+    arguments: list[Any] = field(repr=False)
     fresh_plan: bool
 
 
