@@ -126,6 +126,8 @@ SELECT count(*) AS count FROM ended;
 -- The limit of 1000 is for the planner, which does not know $2; no more rows are locked than $2 asks for.
 -- An uncertain row is claimed where sending it again is safe, because its key lives, or because nobody can tell and it
 -- may be sent again: then sent_by is NULL (C-17).
+-- Under a key a repeat is safe, so it costs nothing to take a row for begun that a crash kept from its provider. That
+-- spares each such row an update; a repeat is begun by begin_deliveries, as there is more to remember of it.
 --   $1 channel      text
 --   $2 claim_size   int8        most rows to take
 --   $3 run_id       text
@@ -142,13 +144,15 @@ SELECT count(*) AS count FROM ended;
 --   $14 key_life    interval    how long it recognises a key; NULL: it has none
 --   $15 max_attempts int4
 --   $16 says_why    bool        an email says why it came: note that once, for every attempt (M-3b)
+--   $17 begins      bool        the provider recognises a key: a first send begins here, without begin_deliveries
 -- returns: ClaimedDelivery, many
 -- locks: the claimed rows (skip locked)
 -- plan: lasting, but fresh when $6 is given: those on a list are found by an index
 -- again: safe; a crash leaves a lease that reclaim_deliveries gives back
 WITH fresh AS (
     SELECT f.*
-      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons
+      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons,
+                   r.key_used_at IS NULL AND r.uncertain_since IS NULL AS is_first
                    , r.alert_event_id  -- only here
               FROM /* TABLE */ user_alert_deliveries AS r
              WHERE r.channel = $1
@@ -169,7 +173,8 @@ WITH fresh AS (
 ),
 again AS (
     SELECT f.*
-      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons
+      FROM (SELECT r.id, r.created_at, r.user_id, r.reasons,
+                   r.key_used_at IS NULL AND r.uncertain_since IS NULL AS is_first
                    , r.alert_event_id  -- only here
               FROM /* TABLE */ user_alert_deliveries AS r
              WHERE r.channel = $1
@@ -197,25 +202,31 @@ due AS (
      ORDER BY b.created_at, b.id
      LIMIT $2
 ),
--- A claim need not wait for the disk: every send waits for the commit of begin_deliveries, which takes it along.
-unhurried AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', TRUE) AS mode, $16::bool AS says_why
+-- A claim that begins nothing need not wait for the disk: every send waits for the commit of begin_deliveries, which
+-- takes it along.
+asked AS MATERIALIZED (
+    SELECT $16::bool AS says_why, $17::bool AS begins,
+           CASE WHEN $17::bool THEN current_setting('synchronous_commit')
+                ELSE set_config('synchronous_commit', 'off', TRUE) END AS waits_for_disk
 ),
 claimed AS (
     UPDATE /* TABLE */ user_alert_deliveries AS r
        SET status = 'sending',
            claimed_by = $3,
            lease_expires_at = coalesce($5::timestamptz, now()) + $4::interval,
-           send_started_at = NULL,
+           send_started_at = CASE WHEN asked.begins AND due.is_first THEN now() END,
+           key_used_at = CASE WHEN asked.begins AND due.is_first THEN now() ELSE r.key_used_at END,
+           sent_by = CASE WHEN asked.begins AND due.is_first THEN $13 ELSE r.sent_by END,
            reasons = coalesce(r.reasons, w.reasons)
       FROM due
-     CROSS JOIN unhurried
-      LEFT JOIN LATERAL alert_reasons_for(due.user_id::int8, CASE WHEN unhurried.says_why AND due.reasons IS NULL THEN
+     CROSS JOIN asked
+      LEFT JOIN LATERAL alert_reasons_for(due.user_id::int8, CASE WHEN asked.says_why AND due.reasons IS NULL THEN
                 ARRAY[due.alert_event_id::int8]  -- there: ARRAY(SELECT d.alert_event_id::int8 FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id WHERE i.digest_id = due.id)
                 END) AS w ON TRUE
      WHERE r.id = due.id
-       AND unhurried.mode = 'off'
-    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since, r.reasons
+       AND asked.waits_for_disk <> ''
+    RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since, r.reasons,
+              r.send_started_at IS NOT NULL AS is_begun
               , r.alert_event_id  -- only here
 )
 SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
@@ -224,7 +235,7 @@ SELECT c.id::int8 AS id, c.attempts, c.created_at::timestamptz AS created_at,
        -- What the reader stopped since; a digest has lost such items already.
        AND NOT EXISTS (SELECT FROM user_alert_stops AS s JOIN alert_events AS e ON e.alert_type = s.alert_type WHERE s.user_id = c.user_id AND s.channel = $1 AND e.id = c.alert_event_id)  -- only here
        AS channel_enabled,
-       c.uncertain_since IS NOT NULL AS is_repeat, c.user_id::int8 AS user_id, c.reasons::text AS reasons
+       c.uncertain_since IS NOT NULL AS is_repeat, c.is_begun, c.user_id::int8 AS user_id, c.reasons::text AS reasons
        , c.alert_event_id::int8 AS event_id  -- only here
   FROM claimed AS c
   LEFT JOIN alert_destinations() AS a ON a.user_id = c.user_id AND a.channel = $1
@@ -350,6 +361,7 @@ RETURNING r.id::int8 AS id;
 --   $11 key_seconds         float8[]    how long the provider recognises a key; NULL: no more, or never
 --   $12 can_tell            bool[]      whether the provider recognises a key or can be asked
 --   $13 ask_after           interval    from a send's beginning until its provider is asked
+--   $14 called              bool[]      FALSE: its provider was never called, so what its claim began is taken back
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease, so the second time changes nothing
@@ -374,13 +386,18 @@ WITH settled AS (
            claimed_by = CASE WHEN o.status <> 'queued' THEN $1 END,
            lease_expires_at = NULL,
            uncertain_since = CASE WHEN o.uncertain THEN coalesce(r.uncertain_since, r.send_started_at) END,
-           sent_by = CASE WHEN o.uncertain AND NOT o.can_tell THEN NULL ELSE r.sent_by END,
+           send_started_at = CASE WHEN o.called THEN r.send_started_at END,
+           sent_by = CASE WHEN o.uncertain AND NOT o.can_tell THEN NULL
+                          WHEN NOT o.called AND r.key_used_at = r.send_started_at THEN NULL
+                          ELSE r.sent_by END,
            -- A key that proves nothing any more must not be relied on by the next claim.
-           key_used_at = CASE WHEN o.uncertain AND o.key_seconds IS NULL THEN '-infinity' ELSE r.key_used_at END
+           key_used_at = CASE WHEN o.uncertain AND o.key_seconds IS NULL THEN '-infinity'
+                              WHEN NOT o.called AND r.key_used_at = r.send_started_at THEN NULL
+                              ELSE r.key_used_at END
       FROM unnest($3::int8[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[],
-                  $10::bool[], $11::float8[], $12::bool[])
+                  $10::bool[], $11::float8[], $12::bool[], $14::bool[])
            AS o(id, status, attempts, retry_seconds, error, failure_kind, provider_message_id, uncertain, key_seconds,
-                can_tell)
+                can_tell, called)
      WHERE r.id = o.id
        AND (r.lease_expires_at IS NOT NULL AND r.claimed_by = $1
             OR o.status = 'sent' AND r.status IN ('queued', 'failed')
@@ -553,29 +570,39 @@ SELECT c.id::int8 AS id, c.verdict, c.last_error FROM resolved AS c;
 --   $1 run_id text
 --   $2 ids    int8[]
 --   $3 mute   text[]       the providers that recognise no key and cannot be asked
+--   $4 called bool[]       FALSE: its provider was never called, so its send did not begin
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
 UPDATE /* TABLE */ user_alert_deliveries AS r
    SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL,
-       sent_by = CASE WHEN r.uncertain_since IS NOT NULL AND r.sent_by = ANY ($3) THEN NULL ELSE r.sent_by END
- WHERE r.id = ANY ($2)
+       send_started_at = CASE WHEN b.called THEN r.send_started_at END,
+       sent_by = CASE WHEN r.uncertain_since IS NOT NULL AND r.sent_by = ANY ($3) THEN NULL
+                      WHEN NOT b.called AND r.key_used_at = r.send_started_at THEN NULL
+                      ELSE r.sent_by END,
+       key_used_at = CASE WHEN NOT b.called AND r.key_used_at = r.send_started_at THEN NULL ELSE r.key_used_at END
+  FROM unnest($2::int8[], $4::bool[]) AS b(id, called)
+ WHERE r.id = b.id
    AND r.lease_expires_at IS NOT NULL
    AND r.claimed_by = $1
 RETURNING r.id::int8 AS id;
 
--- name: release_unbegun_deliveries
--- also: release_unbegun_digests for user_alert_digests
--- Put back what this run claimed without knowing it: the claim was committed, and its answer was lost on the way.
+-- name: release_unheard_deliveries
+-- also: release_unheard_digests for user_alert_digests
+-- Put back what this run claimed without knowing it: the claim was committed, and its answer was lost on the way. The
+-- provider was never called for such a row, whatever the claim noted of it.
 --   $1 run_id text
+--   $2 called int8[]       the rows whose provider this run did call, and that it could not settle
 -- returns: RowId, many
 -- locks: the rows
 -- again: safe; guarded by the lease
 UPDATE /* TABLE */ user_alert_deliveries AS r
-   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL
+   SET status = 'queued', claimed_by = NULL, lease_expires_at = NULL, send_started_at = NULL,
+       sent_by = CASE WHEN r.key_used_at = r.send_started_at THEN NULL ELSE r.sent_by END,
+       key_used_at = CASE WHEN r.key_used_at = r.send_started_at THEN NULL ELSE r.key_used_at END
  WHERE r.status = 'sending'
    AND r.claimed_by = $1
-   AND r.send_started_at IS NULL
+   AND r.id <> ALL ($2)
 RETURNING r.id::int8 AS id;
 
 -- name: move_telegram_chat

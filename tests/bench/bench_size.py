@@ -1,8 +1,8 @@
 """``make bench-size``: what deliveries leave behind in their table and its indexes, with and without table settings.
 
-Beside a history of deliveries that were sent long ago, new ones go through the real statements of phase C (claim,
-begin, settle) in portions, and the table is vacuumed when autovacuum would. Prints what a new delivery adds in bytes,
-the share of updates that touch no index (HOT), the most dead rows, and seconds.
+Beside a history of deliveries that were sent long ago, new ones go through the real statements of phase C (a claim
+that begins the sends, settle) in portions, and the table is vacuumed when autovacuum would. Prints what a new delivery
+adds in bytes, the share of updates that touch no index (HOT), the most dead rows, and seconds.
 """
 
 from __future__ import annotations
@@ -107,19 +107,18 @@ async def _measure(server: str, options: argparse.Namespace, *, fillfactor: int,
 
 
 async def _send(connection: asyncpg.Connection, rows: int) -> None:
-    """Claim, begin and settle this many rows, as a run does."""
+    """Claim and settle this many rows, as a run does that sends them by email."""
     for _ in range(rows // CLAIM):
         claimed = await _call(
             connection, "claim_deliveries", channel="email", claim_size=CLAIM, run_id="bench",
-            lease=timedelta(minutes=5), resting=[], set_aside=[],
+            lease=timedelta(minutes=5), resting=[], set_aside=[], provider="brevo", begins=True,
         )  # fmt: skip
         ids = [row["id"] for row in claimed]
-        await _call(connection, "begin_deliveries", ids=ids, run_id="bench", send_time=timedelta(seconds=20))
         nothing = [None] * len(ids)
         await _call(
             connection, "settle_deliveries", run_id="bench", ids=ids, statuses=["sent"] * len(ids),
             attempts=[1] * len(ids), retry_seconds=nothing, errors=nothing, failure_kinds=nothing,
-            provider_message_ids=[f"<{number}@example.com>" for number in ids],
+            provider_message_ids=[f"<{number}@example.com>" for number in ids], called=[True] * len(ids),
         )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ async def test_begin_and_settle_go_by_the_primary_key(database_url: str):
         settled = await pages(
             connection, "settle_deliveries", run_id=RUN, ids=claimed, statuses=["sent"] * CLAIM, attempts=[1] * CLAIM,
             retry_seconds=[None] * CLAIM, errors=[None] * CLAIM, failure_kinds=[None] * CLAIM,
-            provider_message_ids=["id"] * CLAIM,
+            provider_message_ids=["id"] * CLAIM, called=[True] * CLAIM,
         )  # fmt: skip
         sent = await connection.fetchval("SELECT count(*) FROM user_alert_deliveries WHERE status = 'sent'")
     assert begun < PER_ROW * CLAIM

@@ -335,7 +335,7 @@ async def test_a_repeat_that_is_given_back_is_repeated_by_the_next_run(scene: Sc
     )
     async with AlertsEngine(ground.settings(scene.world.url, scene.world.sandbox.url)) as engine:
         await OutcomeStatements(engine.database, "held", None, ["telegram"]).write(
-            [PendingOutcome(DELIVERIES, 1, None)]
+            [PendingOutcome(DELIVERIES, 1, None, called=True)]
         )
     report = await scene.run()
     assert (scene.rows[0].status, report.counts["repeated"], scene.arrived) == ("sent", 1, 2)

@@ -42,6 +42,10 @@ class ChannelSender:
         """What was claimed is begun beside the next claims."""
         self._position = HEAD
         """Where the next claim begins."""
+        settings = state.context.settings
+        self._longest_wait = settings.send_lease_seconds - settings.send_timeout_seconds
+        """From a claim to a send that still ends within the lease."""
+        self._clock = asyncio.get_running_loop().time
 
     async def run(self) -> None:
         """Send what is due: deliveries, then digests (SPEC C-1). Ends when nothing is due or the run must stop.
@@ -69,10 +73,10 @@ class ChannelSender:
         if resting and limits.search.left() > 0:
             await limits.wait(limits.search.left())
             return True
+        holds_until = self._clock() + self._longest_wait
         claimed = await self._claim(source, room, resting)
         if claimed:
-            ready = self._prepare(source, claimed)
-            await self._beginning.start(self._launch(source, ready), len(ready))
+            await self._hand_over(source, self._prepare(source, claimed, holds_until))
         elif self._beginning.size:
             await self._beginning.end()
         elif self._writer.is_giving_back(source) or (resting and await self._is_due(source)):
@@ -142,8 +146,7 @@ class ChannelSender:
         return claimed
 
     async def _claim_from(self, start: Position, source: Source, room: int, resting: list[str]) -> list[ClaimedMessage]:
-        context, clock = self._context, asyncio.get_running_loop().time
-        began = clock()
+        context, began = self._context, self._clock()
         claiming = source.claim(
             context.database,
             self._state.events,
@@ -160,36 +163,46 @@ class ChannelSender:
             key_life=self._adapter.key_life,
             max_attempts=context.settings.max_attempts,
             says_why=self._channel == Channel.EMAIL,
+            begins=self._adapter.key_life is not None,
         )
         claimed = await in_span(
             "claim", claiming, lambda rows: {"rows": len(rows)}, channel=self._channel, source=source.name
         )
-        self._limits.search.searched(clock() - began)
+        self._limits.search.searched(self._clock() - began)
         return claimed
 
-    def _prepare(self, source: Source, claimed: list[ClaimedMessage]) -> Ready:
+    def _prepare(self, source: Source, claimed: list[ClaimedMessage], holds_until: float) -> Ready:
         """The messages that can go; the others end here, or go back."""
+        is_late = self._clock() >= holds_until  # this process was asleep, or the database was slow
         ready: Ready = {}
         for message in claimed:
             prepared = self._state.preparation.prepare(message, self._channel)
             if not isinstance(prepared, Envelope):
                 self._calls.finish(source, message, prepared)
-            elif self._limits.must_hold() or self._limits.is_resting(message):
+            elif is_late or self._limits.must_hold() or self._limits.is_resting(message):
                 self._calls.give_back(source, message)
             else:
                 ready[message.id] = message, prepared
         return ready
 
-    async def _launch(self, source: Source, ready: Ready) -> None:
-        """Note that these sends begin, and let them go."""
+    async def _hand_over(self, source: Source, ready: Ready) -> None:
+        """Let go at once what its claim has begun; the others begin beside the next claims."""
+        waiting: Ready = {}
+        for row_id, (message, envelope) in ready.items():
+            if message.is_begun:
+                self._calls.launch(source, message, envelope)
+            else:
+                waiting[row_id] = message, envelope
+        if waiting:
+            await self._beginning.start(self._begin_and_launch(source, waiting), len(waiting))
+
+    async def _begin_and_launch(self, source: Source, ready: Ready) -> None:
         for row_id in await self._begin(source, ready):
             self._calls.launch(source, *ready[row_id])
 
     async def _begin(self, source: Source, ready: Ready) -> list[int]:
         """Note that these sends begin; what may not go out after all is given back."""
         begun: list[int] = []
-        if not ready:
-            return begun
         context = self._context
         try:
             rows = await context.database.rows(

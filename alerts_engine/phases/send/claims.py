@@ -32,6 +32,7 @@ class ClaimedDelivery:
     destination: str | None
     channel_enabled: bool
     is_repeat: bool
+    is_begun: bool
     user_id: int
     reasons: str | None
     event_id: int
@@ -46,6 +47,7 @@ class ClaimedDigest:
     destination: str | None
     channel_enabled: bool
     is_repeat: bool
+    is_begun: bool
     user_id: int
     reasons: str | None
 
@@ -160,6 +162,8 @@ class ClaimedMessage:
     channel_enabled: bool
     is_repeat: bool
     """An earlier attempt may have been accepted (SPEC C-17)."""
+    is_begun: bool
+    """Its claim has noted that its send begins."""
     content: Alert | DigestContent
     idempotency_key: UUID
     user_id: int
@@ -177,7 +181,7 @@ class SourceStatements:
     begin: Statement[RowId]
     settle: Statement[RowId]
     release: Statement[RowId]
-    release_unbegun: Statement[RowId]
+    release_unheard: Statement[RowId]
     uncertain: Statement[UncertainRow]
     resolve: Statement[Resolved]
 
@@ -217,7 +221,7 @@ def _statements(source: SourceName) -> SourceStatements:
         begin=statement(file, f"begin_{source}", RowId),
         settle=statement(file, f"settle_{source}", RowId),
         release=statement(file, f"release_{source}", RowId),
-        release_unbegun=statement(file, f"release_unbegun_{source}", RowId),
+        release_unheard=statement(file, f"release_unheard_{source}", RowId),
         uncertain=statement(file, f"uncertain_{source}", UncertainRow),
         resolve=statement(file, f"resolve_{source}", Resolved),
     )
@@ -298,6 +302,7 @@ def _message(
         destination=row.destination,
         channel_enabled=row.channel_enabled,
         is_repeat=row.is_repeat,
+        is_begun=row.is_begun,
         content=content,
         idempotency_key=idempotency_key(kind, row.id, row.created_at, identity),
         user_id=row.user_id,

@@ -14,7 +14,7 @@ from alerts_engine.types import StopReason
 if TYPE_CHECKING:
     from alerts_engine.phases.context import PhaseContext
     from alerts_engine.phases.send.backoff import RetryPolicy
-    from alerts_engine.phases.send.claims import ClaimedMessage
+    from alerts_engine.phases.send.claims import ClaimedMessage, Source, SourceName
     from alerts_engine.phases.send.counts import SendCounts
     from alerts_engine.phases.send.event_cache import EventCache
     from alerts_engine.phases.send.outcome_writer import OutcomeWriter
@@ -89,6 +89,8 @@ class SendState:
     """The channels that still have something to do; they share the concurrency."""
     problems: list[str] = field(default_factory=list)
     """What went wrong without ending a sender."""
+    calling: set[tuple[SourceName, int]] = field(default_factory=set)
+    """The rows whose provider is being called, or was, and never gave an answer that we know."""
 
     @property
     def share(self) -> int:
@@ -102,6 +104,12 @@ class SendState:
         """A sender has ended; the others may have its share."""
         self.wakeups.pop(channel, None)
         self.wake()
+
+    def answered(self, source: Source, message: ClaimedMessage) -> bool:
+        """What becomes of this row is known; whether its provider was called for it."""
+        was_called = (source.name, message.id) in self.calling
+        self.calling.discard((source.name, message.id))
+        return was_called
 
     def spend(self) -> None:
         """A message was sent, or may have been."""

@@ -40,6 +40,8 @@ class PendingOutcome:
     source: Source
     row_id: int
     update: RowUpdate | None
+    called: bool
+    """Whether the provider was called."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -82,12 +84,18 @@ class OutcomeStatements:
             key_seconds=[update.key_seconds for _, update in outcomes],
             can_tell=[update.can_tell for _, update in outcomes],
             ask_after=ASK_AFTER,
+            called=[pending.called for pending in batch],
         )
         return {row.id for row in rows}
 
     async def _release(self, batch: list[PendingOutcome]) -> set[int]:
-        ids = [pending.row_id for pending in batch]
-        rows = await self.database.rows(batch[0].source.statements.release, run_id=self.run_id, ids=ids, mute=self.mute)
+        rows = await self.database.rows(
+            batch[0].source.statements.release,
+            run_id=self.run_id,
+            ids=[pending.row_id for pending in batch],
+            mute=self.mute,
+            called=[pending.called for pending in batch],
+        )
         return {row.id for row in rows}
 
 
@@ -131,6 +139,11 @@ class OutcomeWriter:
         """The rows of ``source`` that must not be claimed again by this run: what became of them is not written."""
         kept = (self._unwritten, self._refused, self._lost)
         return [row_id for keys in kept for name, row_id in keys if name == source.name]
+
+    def called(self, source: Source) -> list[int]:
+        """The rows of ``source`` whose provider was called, and whose outcome is not written."""
+        kept = (*self._unwritten.values(), *self._refused.values())
+        return [pending.row_id for pending in kept if pending.source is source and pending.called]
 
     async def close(self, *, stopping: asyncio.Event, lease_seconds: float, shutdown_seconds: float) -> None:
         """Write what is left; raises :class:`PhaseError` when that cannot be done.

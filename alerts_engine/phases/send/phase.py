@@ -135,7 +135,7 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
             raise result
     broken = [str(result) for result in results if result is not None]
     if broken:
-        await _release_unbegun(context)
+        await _release_unheard(state, writer)
     return list(dict.fromkeys([*state.problems, *broken]))
 
 
@@ -157,11 +157,13 @@ async def _close(writer: OutcomeWriter, context: PhaseContext) -> list[str]:
     return []
 
 
-async def _release_unbegun(context: PhaseContext) -> None:
+async def _release_unheard(state: SendState, writer: OutcomeWriter) -> None:
     """After an error of the database: what it may have claimed for this run without our knowing."""
+    context = state.context
     for source in SOURCES:
+        called = writer.called(source) + [row_id for name, row_id in state.calling if name is source.name]
         try:
-            await context.database.rows(source.statements.release_unbegun, run_id=context.run_id)
+            await context.database.rows(source.statements.release_unheard, run_id=context.run_id, called=called)
         except AlertsEngineError as error:
             log.warning("not_released", source=source.name, error=str(error))
 

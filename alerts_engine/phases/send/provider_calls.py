@@ -81,6 +81,7 @@ class ProviderCalls:
     def launch(self, source: Source, message: ClaimedMessage, envelope: Envelope) -> None:
         """Let one message go; what comes of it is written when it is known."""
         self._limits.bucket.take(1)
+        self._state.calling.add((source.name, message.id))
         self._state.counts.repeated += message.is_repeat
         self._in_flight.launch(self._send(source, message, envelope))
 
@@ -145,7 +146,7 @@ class ProviderCalls:
         else:
             self._state.give_back(1)
         self._state.counts.settled(source.name, self._adapter.channel, update)
-        self._writer.add(PendingOutcome(source, message.id, update))
+        self._writer.add(PendingOutcome(source, message.id, update, called=self._state.answered(source, message)))
         self._context.on_outcome(SendOutcome(source.name, message.id, self._adapter.channel, outcome))
         self._context.progress("sending", self._state.counts.in_all, None)
 
@@ -153,4 +154,4 @@ class ProviderCalls:
         """Queue it again as it was, with no attempt spent."""
         self._state.give_back(1)
         self._state.counts.selected(source.name, -1)
-        self._writer.add(PendingOutcome(source, message.id, None))
+        self._writer.add(PendingOutcome(source, message.id, None, called=self._state.answered(source, message)))
