@@ -6,6 +6,7 @@ The one importer of jinja2: a process that renders nothing does not load it.
 from __future__ import annotations
 
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -42,9 +43,7 @@ class Templates:
     """
 
     def __init__(self, own_dir: Path | None, on_broken: Callable[[TemplateProblem], None] | None) -> None:
-        self._built_in = _environment(Environment, FileSystemLoader(_BUILT_IN_DIR))
-        # jinja2 copies its globals into every rendering; built-in templates need none of them.
-        self._built_in.globals.clear()
+        self._built_in = _built_in()
         self._own_dir = own_dir if own_dir and _files(own_dir) & _BUILT_IN_NAMES else None
         self._own = _own_environment(self._own_dir) if self._own_dir else self._built_in
         self._on_broken = on_broken or _warn_once()
@@ -90,6 +89,15 @@ def _environment(kind: type[Environment], loader: BaseLoader) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+
+
+@cache
+def _built_in() -> Environment:
+    """One for the process: compiling the templates takes longer than a small run's sends."""
+    environment = _environment(Environment, FileSystemLoader(_BUILT_IN_DIR))
+    # jinja2 copies its globals into every rendering; built-in templates need none of them.
+    environment.globals.clear()
+    return environment
 
 
 def _own_environment(folder: Path) -> Environment:

@@ -46,7 +46,8 @@ OTHERS = {"pgqueuer": pgqueuer_seconds, "procrastinate": procrastinate_seconds}
 _PATIENT = {"send_timeout_seconds": 20, "send_lease_seconds": 60}
 AGAIN = """
 UPDATE user_alert_deliveries
-   SET status = 'queued', sent_at = NULL, attempts = 0, provider_message_id = NULL, claimed_by = NULL
+   SET status = 'queued', sent_at = NULL, attempts = 0, provider_message_id = NULL, claimed_by = NULL,
+       send_started_at = NULL, key_used_at = NULL, sent_by = NULL, reasons = NULL, ended_at = NULL
 """
 
 

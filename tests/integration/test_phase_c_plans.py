@@ -34,6 +34,14 @@ GENERIC_PLANS = "SELECT generic_plans FROM pg_prepared_statements WHERE statemen
 LOOKS_AT_ALL = {"sendable_now", "move_telegram_chat"}
 """The dry run's survey; and the application's own table, which is not ours to index."""
 IN_THEIR_ORDER = {
+    "channel_work": {
+        "user_alert_deliveries_new_idx",
+        "user_alert_deliveries_retry_idx",
+        "user_alert_deliveries_uncertain_idx",
+        "user_alert_digests_new_idx",
+        "user_alert_digests_due_idx",
+        "user_alert_digests_uncertain_idx",
+    },
     "claim_deliveries": {"user_alert_deliveries_new_idx", "user_alert_deliveries_retry_idx"},
     "claim_digests": {"user_alert_digests_new_idx", "user_alert_digests_due_idx"},
     "begin_deliveries": {"user_alert_deliveries_pkey"},

@@ -77,6 +77,15 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelWork:
+    """What there is to do on one channel."""
+
+    channel: str
+    is_due: bool
+    is_uncertain: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reclaimed:
     reclaimed: int
     failed: int
@@ -227,6 +236,7 @@ def _statements(source: SourceName) -> SourceStatements:
     )
 
 
+channel_work = statement("phase_c_send", "channel_work", ChannelWork)
 claim_deliveries = statement("phase_c_send", "claim_deliveries", ClaimedDelivery)
 claim_digests = statement("phase_c_send", "claim_digests", ClaimedDigest)
 digest_contents = statement("phase_c_send", "digest_contents", DigestRow)

@@ -11,7 +11,7 @@ from alerts_engine.channels import channels
 from alerts_engine.errors import AlertsEngineError, LockLostError, PhaseError
 from alerts_engine.phases.send.backoff import RetryPolicy
 from alerts_engine.phases.send.channel_sender import ChannelSender
-from alerts_engine.phases.send.claims import SOURCES, SourceName
+from alerts_engine.phases.send.claims import SOURCES, SourceName, channel_work
 from alerts_engine.phases.send.event_cache import EventCache
 from alerts_engine.phases.send.folding import fold, fold_on
 from alerts_engine.phases.send.limits import Budget, SendState
@@ -24,6 +24,7 @@ from alerts_engine.types import StopReason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from alerts_engine.channels.base import ChannelAdapter
     from alerts_engine.phases.context import PhaseContext, Transports
     from alerts_engine.phases.send.counts import SendCounts
 
@@ -116,15 +117,15 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     )
     mute = _mute_providers(transports)
     writer = OutcomeWriter(OutcomeStatements(context.database, context.run_id, context.replayed_now, mute), state.wake)
-    open_channels = [a for channel, a in transports.adapters.items() if channel not in settings.channels_paused]
-    resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in open_channels]
+    due, uncertain = await _channels_with_work(context, transports)
+    resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in uncertain]
     waker = asyncio.create_task(_wake_when_stopping(context, state))
     folding = asyncio.create_task(fold_on(context))
     try:
-        senders = [ChannelSender(state, writer, adapter) for adapter in open_channels]
+        senders = [ChannelSender(state, writer, adapter) for adapter in due]
         results = await _together([*senders, *resolvers])
-        if any(resolver.made_due for resolver in resolvers):
-            results += await _together([ChannelSender(state, writer, adapter) for adapter in open_channels])
+        late = [adapter for adapter, resolver in zip(uncertain, resolvers, strict=True) if resolver.made_due]
+        results += await _together([ChannelSender(state, writer, adapter) for adapter in late])
     finally:
         waker.cancel()
         folding.cancel()
@@ -137,6 +138,22 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     if broken:
         await _release_unheard(state, writer)
     return list(dict.fromkeys([*state.problems, *broken]))
+
+
+async def _channels_with_work(
+    context: PhaseContext, transports: Transports
+) -> tuple[list[ChannelAdapter], list[ChannelAdapter]]:
+    """The channels with something that is due, and those with something to ask about."""
+    paused = context.settings.channels_paused
+    adapters = [adapter for channel, adapter in transports.adapters.items() if channel not in paused]
+    rows = await context.database.rows(
+        channel_work, channels=[adapter.channel for adapter in adapters], now=context.replayed_now
+    )
+    work = {row.channel: row for row in rows}
+    return (
+        [adapter for adapter in adapters if work[adapter.channel].is_due],
+        [adapter for adapter in adapters if work[adapter.channel].is_uncertain],
+    )
 
 
 async def _together(parts: Sequence[ChannelSender | Resolver]) -> list[BaseException | None]:
