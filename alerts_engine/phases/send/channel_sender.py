@@ -91,7 +91,7 @@ class ChannelSender:
 
     def _room_changed(self) -> None:
         """Something has ended: wake up for as many rows as are worth a claim, not for each."""
-        if not len(self._calls) or self._room():
+        if self._limits.wakeup.waiting and (not len(self._calls) or self._room()):
             self._limits.wakeup.notify()
 
     # --- waiting ----------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.waiting = 0
+        """How many wait now."""
 
     def notify(self) -> None:
         """Wake all that wait."""
@@ -44,11 +46,14 @@ class Wakeup:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Until the next notification, or for this many seconds."""
+        self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
         except TimeoutError:
             return
+        finally:
+            self.waiting -= 1
 
 
 @dataclass(slots=True)
