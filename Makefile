@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 WORKERS ?= 3
 SOAK_SECONDS ?= 600
 
-.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health chaos soak wheel release lowest requirements
+.PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health bench-tick chaos soak wheel release lowest requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ lowest: $(INSTALLED)  ## run the unit tests on the lowest versions that pyprojec
 
 check: lint wheel  ## everything but the tests
 
-bench: bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health  ## everything that is measured, as ratios side by side
+bench: bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health bench-tick  ## everything that is measured, as ratios side by side
 
 bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_fanout
@@ -86,6 +86,9 @@ bench-size: $(INSTALLED)  ## what deliveries leave behind in their table and its
 
 bench-health: $(INSTALLED)  ## health, failures and metrics beside ten million deliveries
 	$(BIN)/python -m tests.bench.bench_health $(if $(ROWS),--rows $(ROWS))
+
+bench-tick: $(INSTALLED)  ## a run with nothing to do beside its imports, and the memory of one with much to do
+	$(BIN)/python -m tests.bench.bench_tick $(if $(ROWS),--rows $(ROWS))
 
 chaos: $(INSTALLED)  ## kill, cut and break sending at full size, and print a table
 	$(BIN)/python -m tests.chaos
