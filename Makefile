@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-WORKERS ?= 3
+WORKERS ?= 4
 SOAK_SECONDS ?= 600
 
 .PHONY: help install demo run migrate sandbox test lint check clean bench bench-fanout bench-digests bench-send bench-snapshot bench-deletes bench-migrate bench-size bench-health bench-tick chaos soak wheel release lowest requirements
@@ -68,7 +68,7 @@ bench-fanout: $(INSTALLED)  ## fan-out beside a plain INSERT … SELECT
 bench-digests: $(INSTALLED)  ## digests beside a plain INSERT … SELECT
 	$(BIN)/python -m tests.bench.bench_digests
 
-bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, pgqueuer and procrastinate
+bench-send: $(INSTALLED)  ## sending beside a bare aiohttp loop, the smallest queue, pgqueuer and procrastinate
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.bench.bench_send
 
