@@ -106,6 +106,7 @@ async def _skip_unconfigured(context: PhaseContext, counts: SendCounts, transpor
 async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, transports: Transports) -> list[str]:
     """Run the senders to their ends; what went wrong in one is told, and keeps no other from its work."""
     settings = context.settings
+    due, uncertain = await _channels_with_work(context, transports)
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_max_seconds, settings.max_attempts)
     state = SendState(
         context,
@@ -117,7 +118,6 @@ async def _send_on_all_channels(context: PhaseContext, counts: SendCounts, trans
     )
     mute = _mute_providers(transports)
     writer = OutcomeWriter(OutcomeStatements(context.database, context.run_id, context.replayed_now, mute), state.wake)
-    due, uncertain = await _channels_with_work(context, transports)
     resolvers = [Resolver(state, adapter, transports.askers[adapter.channel]) for adapter in uncertain]
     waker = asyncio.create_task(_wake_when_stopping(context, state))
     folding = asyncio.create_task(fold_on(context))
