@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("alerts_engine.send")
 
-_GATHER_SECONDS = 0.01
+_GATHER_SECONDS = 0.02
 """Outcomes that come within this time are written together."""
 _BATCH = 500
 ASK_AFTER = timedelta(seconds=60)
