@@ -160,8 +160,8 @@ SELECT c.channel,
 -- The limit of 1000 is for the planner, which does not know $2; no more rows are locked than $2 asks for.
 -- An uncertain row is claimed where sending it again is safe, because its key lives, or because nobody can tell and it
 -- may be sent again: then sent_by is NULL (C-17).
--- Under a key a repeat is safe, so it costs nothing to take a row for begun that a crash kept from its provider. That
--- spares each such row an update; a repeat is begun by begin_deliveries, as there is more to remember of it.
+-- Under a key a repeat is safe. So a first send is noted as begun here, which spares its row an update; a crash before
+-- the call then spends an attempt. A repeat is begun by begin_deliveries, which keeps the first use of its key.
 --   $1 channel      text
 --   $2 claim_size   int8        most rows to take
 --   $3 run_id       text
@@ -241,7 +241,7 @@ due AS (
 asked AS MATERIALIZED (
     SELECT $16::bool AS says_why, $17::bool AS begins,
            CASE WHEN $17::bool THEN current_setting('synchronous_commit')
-                ELSE set_config('synchronous_commit', 'off', TRUE) END AS waits_for_disk
+                ELSE set_config('synchronous_commit', 'off', TRUE) END AS commit_mode
 ),
 claimed AS (
     UPDATE /* TABLE */ user_alert_deliveries AS r
@@ -258,7 +258,7 @@ claimed AS (
                 ARRAY[due.alert_event_id::int8]  -- there: ARRAY(SELECT d.alert_event_id::int8 FROM user_alert_digest_items AS i JOIN user_alert_deliveries AS d ON d.id = i.delivery_id WHERE i.digest_id = due.id)
                 END) AS w ON TRUE
      WHERE r.id = due.id
-       AND asked.waits_for_disk <> ''
+       AND asked.commit_mode <> ''
     RETURNING r.id, r.user_id, r.attempts, r.created_at, r.next_retry_at, r.uncertain_since, r.reasons,
               r.send_started_at IS NOT NULL AS is_begun
               , r.alert_event_id  -- only here

@@ -33,8 +33,8 @@ RETURNING id
 """
 SETTLE = "UPDATE queue SET is_sent = TRUE WHERE id = ANY ($1::bigint[])"
 GATHER_SECONDS = 0.01
-WORTH_A_CLAIM = 8
-"""An eighth of the places, as phase C has it."""
+REFILL_SHARE = 8
+"""A claim waits until an eighth of the places is free, as in phase C."""
 
 
 async def smallest_queue_seconds(url: str, post: Post, jobs: int, concurrency: int) -> float:
@@ -61,7 +61,7 @@ async def _connection(url: str) -> AsyncIterator[asyncpg.Connection]:
 class _Queue:
     def __init__(self, claim: PreparedStatement, settle: PreparedStatement, post: Post, concurrency: int) -> None:
         self._claim, self._settle, self._post = claim, settle, post
-        self._free, self._least = concurrency, max(1, concurrency // WORTH_A_CLAIM)
+        self._free, self._least = concurrency, max(1, concurrency // REFILL_SHARE)
         self._posted: list[int] = []
         self._is_drained = False
         self._has_room, self._has_news = asyncio.Event(), asyncio.Event()

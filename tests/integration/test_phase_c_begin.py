@@ -101,19 +101,19 @@ async def test_a_stop_between_claim_and_call_leaves_the_row_as_it_was(world: Wor
 
 
 async def test_a_process_that_sleeps_between_claim_and_call_does_not_send(world: World, monkeypatch):
-    """By then another run may have taken the row, as its lease is over (SPEC C-2)."""
+    """Its lease may be over by then, and the row another run's (SPEC C-2). Here the first claim counts as too old."""
     world.alert(world.users(2))
     before = contents(world)
     prepare = ChannelSender._prepare
-    slept = []
+    left = []
 
     def late(self: ChannelSender, source: Any, claimed: Any, holds_until: float) -> Any:
-        slept.append(holds_until - self._clock())
-        return prepare(self, source, claimed, self._clock() if len(slept) == 1 else holds_until)
+        left.append(holds_until - self._clock())
+        return prepare(self, source, claimed, self._clock() if len(left) == 1 else holds_until)
 
     monkeypatch.setattr(ChannelSender, "_prepare", late)
     report = await world.run({"max_send_per_run": 1})
-    assert slept[0] > 50, "a lease of 60 seconds, less a call of 5"
+    assert left[0] > 50, "a lease of 60 seconds, less a call of 5"
     assert report.counts["sent"] == 1, "it is claimed again, by this run or the next"
     (given_back,) = [row for row in contents(world) if row[0]["status"] == "queued"]
     assert given_back in before

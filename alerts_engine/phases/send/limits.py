@@ -95,7 +95,7 @@ class SendState:
     problems: list[str] = field(default_factory=list)
     """What went wrong without ending a sender."""
     calling: set[tuple[SourceName, int]] = field(default_factory=set)
-    """The rows whose provider is being called, or was, and never gave an answer that we know."""
+    """The rows whose provider is being called, and those whose call broke off without an outcome."""
 
     @property
     def share(self) -> int:
@@ -110,8 +110,8 @@ class SendState:
         self.wakeups.pop(channel, None)
         self.wake()
 
-    def answered(self, source: Source, message: ClaimedMessage) -> bool:
-        """What becomes of this row is known; whether its provider was called for it."""
+    def end_call(self, source: Source, message: ClaimedMessage) -> bool:
+        """The outcome of this row is known: end its call, if there was one; whether there was."""
         was_called = (source.name, message.id) in self.calling
         self.calling.discard((source.name, message.id))
         return was_called

@@ -146,7 +146,7 @@ class ProviderCalls:
         else:
             self._state.give_back(1)
         self._state.counts.settled(source.name, self._adapter.channel, update)
-        self._writer.add(PendingOutcome(source, message.id, update, called=self._state.answered(source, message)))
+        self._writer.add(PendingOutcome(source, message.id, update, called=self._state.end_call(source, message)))
         self._context.on_outcome(SendOutcome(source.name, message.id, self._adapter.channel, outcome))
         self._context.progress("sending", self._state.counts.in_all, None)
 
@@ -154,4 +154,4 @@ class ProviderCalls:
         """Queue it again as it was, with no attempt spent."""
         self._state.give_back(1)
         self._state.counts.selected(source.name, -1)
-        self._writer.add(PendingOutcome(source, message.id, None, called=self._state.answered(source, message)))
+        self._writer.add(PendingOutcome(source, message.id, None, called=self._state.end_call(source, message)))
